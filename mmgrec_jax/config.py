@@ -1,0 +1,251 @@
+"""Every setting, its default, and the checks on what a person sets."""
+
+import difflib
+import json
+from collections.abc import Iterator
+
+import ml_collections
+
+from mmgrec_jax.errors import UserError
+
+ConfigDict = ml_collections.ConfigDict
+
+CHOICES = {
+  "feature_norm": ("zscore_l2", "none"),
+  "dtype": ("float32", "bfloat16"),
+  "embed.optimizer.name": ("adamw", "sgd"),
+  "embed.optimizer.schedule": ("cosine", "constant"),
+  "rqvae.optimizer.name": ("adamw", "sgd"),
+  "rqvae.optimizer.schedule": ("cosine", "constant"),
+  "rqvae.codebook_start": ("kmeans", "uniform"),
+  "generator.optimizer.name": ("adamw", "sgd"),
+  "generator.optimizer.schedule": ("cosine", "constant"),
+  "generator.encoder": ("relation", "sinusoidal", "none"),
+  "generator.item_embedding": ("pretrained", "finetuned", "learned"),
+  "recid.method": ("graph_rqvae", "features", "hkmeans"),
+  "recid.last_token": ("popularity", "random"),
+}
+
+# A setting that is set but has no effect: key -> (setting it needs, value).
+USED_ONLY_WITH = {
+  **{
+    f"{stage}.optimizer.{name}": (f"{stage}.optimizer.name", rule)
+    for stage in ("embed", "rqvae", "generator")
+    for name, rule in (("momentum", "sgd"), ("b2", "adamw"))
+  },
+  "recid.branching": ("recid.method", "hkmeans"),
+  **{
+    f"synthetic.{name}": ("data", "synthetic")
+    for name in ("n_users", "n_items", "interactions_per_user", "n_tastes", "seed")
+  },
+}
+
+
+def optimizer_defaults(learning_rate: float) -> ConfigDict:
+  return ConfigDict(
+    {
+      "name": "adamw",  # or sgd, the paper's
+      "learning_rate": learning_rate,
+      "schedule": "cosine",  # or constant, both after the warm-up
+      "warmup": 0.05,  # share of all steps
+      "weight_decay": 0.0,  # decoupled with adamw, L2 with sgd
+      "clip": 1.0,  # largest global norm of a gradient
+      "momentum": 0.0,  # sgd only
+      "b2": 0.999,  # adamw only
+    }
+  )
+
+
+def default_config() -> ConfigDict:
+  """The tuned defaults; config files change what their data set needs."""
+  config = ConfigDict()
+  config.name = "mmgrec"  # of the default workdir, runs/<name>
+  config.data = ""  # data set folder, or 'synthetic'
+  config.published = ""  # where the data is published, for the error message
+  config.seed = 0  # of everything random but the split
+  config.width = 64  # D
+  config.feature_norm = "zscore_l2"  # or none
+  config.dtype = "float32"  # of the generator's compute; parameters stay f32
+
+  config.synthetic = ConfigDict()  # used when data is 'synthetic'
+  config.synthetic.n_users = 600
+  config.synthetic.n_items = 400
+  config.synthetic.interactions_per_user = 30
+  config.synthetic.n_tastes = 8
+  config.synthetic.seed = 0
+
+  config.embed = ConfigDict()  # the GCN of eq. 4-5, L_bpr of eq. 10
+  config.embed.layers = 2
+  config.embed.dropout = 0.0  # between layers
+  config.embed.last_activation = True  # LeakyReLU after the last layer too
+  config.embed.negatives = 1  # unseen items for each interaction
+  config.embed.l2 = 1e-4  # on the vectors of the batch
+  config.embed.batch_size = 2048  # interactions
+  config.embed.epochs = 100
+  config.embed.patience = 20  # epochs without a better validation Recall@10
+  config.embed.eval_every = 1
+  config.embed.optimizer = optimizer_defaults(3e-3)
+
+  config.rqvae = ConfigDict()  # eq. 6-9, L_rqvae of eq. 10
+  config.rqvae.hidden = 64
+  config.rqvae.latent = 32
+  config.rqvae.levels = 3  # M - 1
+  config.rqvae.codebook_size = 128  # L
+  config.rqvae.beta = 0.25
+  config.rqvae.codebook_start = "kmeans"  # or uniform
+  config.rqvae.batch_size = 2048  # items
+  config.rqvae.steps_per_epoch = 100
+  config.rqvae.epochs = 100  # at most, after the GCN is done
+  config.rqvae.patience = 20  # epochs without a lower loss on all items
+  config.rqvae.eval_every = 1
+  config.rqvae.optimizer = optimizer_defaults(1e-3)
+
+  config.recid = ConfigDict()
+  config.recid.method = "graph_rqvae"  # features (ID w/o) or hkmeans
+  config.recid.branching = 16  # hkmeans: clusters a split
+  config.recid.last_token = "popularity"  # or random
+  config.recid.min_r2 = 0.3  # floors of the health check
+  config.recid.min_usage = 0.3
+  config.recid.ignore_health = False  # go on below the floors
+
+  config.generator = ConfigDict()  # eq. 13-19
+  config.generator.encoder = "relation"  # sinusoidal or none (Table 5)
+  config.generator.item_embedding = "pretrained"  # finetuned or learned
+  config.generator.trie_softmax = True  # softmax over valid children only
+  config.generator.encoder_layers = 1
+  config.generator.decoder_layers = 1
+  config.generator.heads = 4
+  config.generator.head_width = 64
+  config.generator.feed_forward = 256
+  config.generator.dropout = 0.1
+  config.generator.history_length = 32  # N
+  config.generator.targets_per_history = 8  # T; 1 is the paper's
+  config.generator.batch_size = 128  # histories
+  config.generator.epochs = 60
+  config.generator.patience = 20
+  config.generator.eval_every = 1
+  config.generator.optimizer = optimizer_defaults(1e-3)
+
+  config.evaluation = ConfigDict()
+  config.evaluation.cutoffs = (5, 10, 20, 50)  # K of Recall@K and NDCG@K
+  config.evaluation.beam_width = 50  # of the final evaluation
+  config.evaluation.valid_beam_width = 10  # between epochs
+  config.evaluation.batch_size = 128  # users a device handles at a time
+
+  config.train = ConfigDict()
+  config.train.steps_per_call = 1000  # compiled into one call at most
+  config.train.checkpoint_seconds = 60.0
+  return config
+
+
+def merge(overrides: dict) -> ConfigDict:
+  """The defaults with a config file's choices. Unknown keys are errors."""
+  config = default_config()
+  for key, value in flatten(overrides):
+    set_value(config, key, value)
+  return config
+
+
+def flatten(tree, prefix: str = "") -> Iterator[tuple[str, object]]:
+  """(dotted key, value) of every setting."""
+  for name, value in tree.items():
+    if isinstance(value, dict | ConfigDict):
+      yield from flatten(value, f"{prefix}{name}.")
+    else:
+      yield f"{prefix}{name}", value
+
+
+def set_value(config: ConfigDict, key: str, value: object) -> None:
+  """Sets `a.b.c`, keeping the default's type.
+
+  Raises:
+    UserError: no such setting (names the nearest), or another type.
+  """
+  known = dict(flatten(default_config()))
+  if key not in known:
+    raise UserError(unknown_key(key))
+  default = known[key]
+  if isinstance(default, float) and isinstance(value, int):
+    value = float(value)
+  if isinstance(default, tuple) and isinstance(value, list):
+    value = tuple(value)
+  if type(value) is not type(default):
+    raise UserError(
+      f"config.{key} = {value!r}: it must be of type"
+      f" {type(default).__name__}, like {default!r}."
+    )
+  *path, last = key.split(".")
+  for name in path:
+    config = config[name]
+  config[last] = value
+
+
+def unknown_key(key: str) -> str:
+  """The message for a setting that does not exist."""
+  known = [k for k, _ in flatten(default_config())]
+  near = difflib.get_close_matches(key, known, 1, 0.0)
+  by_name = [k for k in known if k.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
+  return (
+    f"config.{key} is no setting; did you mean config.{(by_name or near)[0]}?"
+  )
+
+
+def check(config: ConfigDict) -> None:
+  """Bad or ineffective values, before anything starts.
+
+  Raises:
+    UserError: naming the setting and what it may be.
+  """
+  values = dict(flatten(config))
+  defaults = dict(flatten(default_config()))
+  for key in values:
+    if key not in defaults:
+      raise UserError(unknown_key(key))
+  for key, choices in CHOICES.items():
+    if values[key] not in choices:
+      near = difflib.get_close_matches(str(values[key]), choices, 1, 0.0)[0]
+      raise UserError(
+        f"config.{key} = {values[key]!r}: did you mean {near!r}? It is one of"
+        f" {', '.join(choices)}."
+      )
+  for key, (needs, wanted) in USED_ONLY_WITH.items():
+    if values[key] != defaults[key] and values[needs] != wanted:
+      raise UserError(
+        f"config.{key} is set but has no effect unless config.{needs} is"
+        f" {wanted!r}; drop it or set that."
+      )
+  may_be_zero = ("seed", "dropout", "l2", "weight_decay", "momentum", "warmup")
+  for key, value in values.items():
+    name = key.rsplit(".", 1)[-1]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+      continue
+    low_enough = value >= 0 if name in may_be_zero else value > 0
+    if key.startswith("recid.min_"):
+      low_enough = True  # a floor may be anything; R^2 can be negative
+    if not low_enough or (name in ("dropout", "warmup") and value >= 1):
+      raise UserError(f"config.{key} = {value} is out of range.")
+  if not config.evaluation.cutoffs or min(config.evaluation.cutoffs) < 1:
+    raise UserError("config.evaluation.cutoffs needs numbers of 1 or more.")
+  if 10 not in config.evaluation.cutoffs:
+    raise UserError("config.evaluation.cutoffs must hold 10, the headline.")
+  if config.evaluation.beam_width < max(config.evaluation.cutoffs):
+    raise UserError(
+      "config.evaluation.beam_width must be at least the largest of"
+      f" config.evaluation.cutoffs, {max(config.evaluation.cutoffs)}."
+    )
+
+
+def to_json(config: ConfigDict) -> str:
+  """Stable text form, for config.json."""
+  return json.dumps(config.to_dict(), indent=1, sort_keys=True)
+
+
+def differences(old: dict, new: dict) -> list[str]:
+  """One line for each setting that is not the same."""
+  a, b = dict(flatten(old)), dict(flatten(new))
+  as_text = lambda tree, key: json.dumps(tree.get(key))  # noqa: E731
+  return [
+    f"config.{key}: {as_text(a, key)} there, {as_text(b, key)} now"
+    for key in sorted(a | b)
+    if as_text(a, key) != as_text(b, key)
+  ]

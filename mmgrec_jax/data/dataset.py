@@ -1,0 +1,330 @@
+"""The data set: who interacted with what, in which split, and what items are.
+
+Everything that reads files ends in a `Dataset`; nothing after it opens one.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mmgrec_jax.errors import UserError
+
+TRAIN, VALID, TEST = 0, 1, 2
+SPLITS = {"train": TRAIN, "valid": VALID, "test": TEST}
+
+
+class Rows(NamedTuple):
+  """Interactions grouped by user (CSR): row u is items[offset[u]:offset[u+1]].
+
+  offset: int32 [U + 1].  items: int32 [E].
+  """
+
+  offset: np.ndarray
+  items: np.ndarray
+
+  @property
+  def lengths(self) -> np.ndarray:
+    """Items a user has, int32 [U]."""
+    return np.diff(self.offset)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+  """Users, items and their interactions, checked on construction.
+
+  Attributes:
+    name: what to call it in reports.
+    user_E: int32, user row of each interaction.
+    item_E: int32, item row of each interaction.
+    split_E: int8, 0 train, 1 validation, 2 test.
+    features: float32 [I, D_m] by modality; row = item.
+    user_ids: the caller's ids, row u = user u.
+    item_ids: the caller's ids, row i = item i.
+    timestamp_E: int64 or None.
+    titles: str [I] or None, for people to read.
+
+  Raises:
+    UserError: an array has a wrong shape, an id is out of range, an
+      interaction occurs twice, a user has none, or a feature is not finite.
+  """
+
+  name: str
+  user_E: np.ndarray
+  item_E: np.ndarray
+  split_E: np.ndarray
+  features: Mapping[str, np.ndarray]
+  user_ids: np.ndarray
+  item_ids: np.ndarray
+  timestamp_E: np.ndarray | None = None
+  titles: np.ndarray | None = None
+
+  def __post_init__(self):
+    check_dataset(self)
+
+  @property
+  def n_users(self) -> int:
+    return len(self.user_ids)
+
+  @property
+  def n_items(self) -> int:
+    return len(self.item_ids)
+
+  def edges(self, split: int) -> tuple[np.ndarray, np.ndarray]:
+    """(user, item) of one split, each int32 [E_split]."""
+    chosen = self.split_E == split
+    return self.user_E[chosen], self.item_E[chosen]
+
+  def rows(self, split: int) -> Rows:
+    """One split by user, items ascending."""
+    user, item = self.edges(split)
+    order = np.lexsort((item, user))
+    return Rows(
+      np.searchsorted(user[order], np.arange(self.n_users + 1)).astype("i4"),
+      item[order].astype("i4"),
+    )
+
+  def popularity(self) -> np.ndarray:
+    """Training interactions of each item, int32 [I]."""
+    _, item = self.edges(TRAIN)
+    return np.bincount(item, minlength=self.n_items).astype("i4")
+
+  def fingerprint(self) -> str:
+    """SHA-256 of every array that can change a result (hex, 64 letters)."""
+    digest = hashlib.sha256()
+    arrays = [self.user_E, self.item_E, self.split_E]
+    arrays += [self.features[m] for m in sorted(self.features)]
+    digest.update(json.dumps(sorted(self.features)).encode())
+    for array in arrays:
+      digest.update(str((array.shape, array.dtype.str)).encode())
+      digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+  def statistics(self) -> dict:
+    """Counts for reports (the columns of the paper's Table 1, and more)."""
+    counts = np.bincount(self.split_E, minlength=3)
+    train_rows = self.rows(TRAIN).lengths
+    return {
+      "name": self.name,
+      "users": self.n_users,
+      "items": self.n_items,
+      "interactions": len(self.user_E),
+      "density": len(self.user_E) / (self.n_users * self.n_items),
+      "train": int(counts[TRAIN]),
+      "valid": int(counts[VALID]),
+      "test": int(counts[TEST]),
+      "longest_history": int(train_rows.max(initial=0)),
+      "users_without_train": int((train_rows == 0).sum()),
+      "items_without_train": int((self.popularity() == 0).sum()),
+      "modalities": {m: int(f.shape[1]) for m, f in self.features.items()},
+      "fingerprint": self.fingerprint(),
+    }
+
+
+def _check_interactions(data: Dataset) -> None:
+  n = len(data.user_E)
+  if n == 0:
+    raise UserError(f"{data.name}: there are no interactions.")
+  bounds = {
+    "user": (data.user_E, data.n_users, "user_ids"),
+    "item": (data.item_E, data.n_items, "item_ids"),
+    "split": (data.split_E, 3, "0 train, 1 validation, 2 test"),
+  }
+  for field, (array, bound, _) in bounds.items():
+    if array.shape != (n,) or not np.issubdtype(array.dtype, np.integer):
+      raise UserError(
+        f"{data.name}: '{field}' must hold {n} integers, one per interaction,"
+        f" but is {array.dtype} of shape {array.shape}."
+      )
+  if data.timestamp_E is not None and data.timestamp_E.shape != (n,):
+    raise UserError(
+      f"{data.name}: 'timestamp' has shape {data.timestamp_E.shape}; it must"
+      f" have one entry for each of the {n} interactions."
+    )
+  for field, (array, bound, source) in bounds.items():
+    bad = np.flatnonzero((array < 0) | (array >= bound))
+    if len(bad):
+      raise UserError(
+        f"{data.name}: '{field}' of row {bad[0]} is {array[bad[0]]}, outside"
+        f" 0..{bound - 1} ({source})."
+      )
+  pair = data.user_E.astype(np.int64) * data.n_items + data.item_E
+  order = np.argsort(pair, kind="stable")
+  twice = np.flatnonzero(np.diff(pair[order]) == 0)
+  if len(twice):
+    first, second = order[twice[0]], order[twice[0] + 1]
+    raise UserError(
+      f"{data.name}: rows {first} and {second} hold the same interaction (user"
+      f" {data.user_E[first]}, item {data.item_E[first]}); keep the first of"
+      " each pair."
+    )
+  empty = np.flatnonzero(np.bincount(data.user_E, minlength=data.n_users) == 0)
+  if len(empty):
+    raise UserError(
+      f"{data.name}: user {data.user_ids[empty[0]]!r} (row {empty[0]}) has no"
+      f" interaction; drop such users ({len(empty)} of them)."
+    )
+
+
+def _check_items(data: Dataset) -> None:
+  for field in ("user_ids", "item_ids"):
+    ids = getattr(data, field)
+    if ids.ndim != 1 or len(np.unique(ids)) != len(ids):
+      raise UserError(
+        f"{data.name}: '{field}' must be one row of distinct ids, but has shape"
+        f" {ids.shape} and {len(np.unique(ids))} distinct values."
+      )
+  if data.titles is not None and data.titles.shape != (data.n_items,):
+    raise UserError(
+      f"{data.name}: 'titles' has shape {data.titles.shape}; it must have one"
+      f" entry for each of the {data.n_items} items."
+    )
+  for modality, feature in data.features.items():
+    if feature.ndim != 2 or len(feature) != data.n_items or not feature.size:
+      raise UserError(
+        f"{data.name}: feature '{modality}' has shape {feature.shape}; it must"
+        f" have one row for each of the {data.n_items} items."
+      )
+    bad = np.argwhere(~np.isfinite(feature))
+    if len(bad):
+      row, column = bad[0]
+      raise UserError(
+        f"{data.name}: feature '{modality}' is {feature[row, column]} at row"
+        f" {row}, column {column}; replace such values ({len(bad)} of them),"
+        " for example by 0."
+      )
+
+
+def check_dataset(data: Dataset) -> None:
+  """Raises UserError at the first thing wrong with `data`."""
+  _check_items(data)
+  _check_interactions(data)
+
+
+def split_interactions(user_E: np.ndarray, seed: int) -> np.ndarray:
+  """Random 80/10/10 split of each user's interactions, int8 [E].
+
+  Of a user's n interactions round(.8 n) go to training, half of the rest,
+  rounded up, to the test, the remainder to validation.
+  """
+  rng = np.random.default_rng(seed)
+  order = np.lexsort((rng.random(len(user_E)), user_E))
+  user = user_E[order]
+  start = np.searchsorted(user, user)
+  count = np.searchsorted(user, user, side="right") - start
+  place = np.arange(len(user)) - start
+  train = (8 * count + 5) // 10
+  test = (count - train + 1) // 2
+  split = np.full(len(user), VALID, np.int8)
+  split[place < train + test] = TEST
+  split[place < train] = TRAIN
+  out = np.empty_like(split)
+  out[order] = split
+  return out
+
+
+def save_dataset(data: Dataset, folder: str | Path) -> None:
+  """Writes the folder form: interactions.npz, feat_*.npy, ids, meta.json."""
+  folder = Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  columns = {"user": data.user_E, "item": data.item_E, "split": data.split_E}
+  if data.timestamp_E is not None:
+    columns["timestamp"] = data.timestamp_E
+  np.savez(folder / "interactions.npz", **columns)
+  for modality, feature in data.features.items():
+    np.save(folder / f"feat_{modality}.npy", feature)
+  np.save(folder / "user_ids.npy", data.user_ids)
+  np.save(folder / "item_ids.npy", data.item_ids)
+  if data.titles is not None:
+    np.save(folder / "titles.npy", data.titles)
+  meta = json.dumps(data.statistics(), indent=1)
+  (folder / "meta.json").write_text(meta, encoding="utf-8")
+
+
+def _load(path: Path) -> np.ndarray:
+  try:
+    return np.load(path, allow_pickle=False)
+  except (ValueError, OSError, EOFError) as error:
+    raise UserError(
+      f"{path}: not a readable NumPy file without pickled objects ({error});"
+      " write it again with numpy.save."
+    ) from error
+
+
+def _load_columns(path: Path) -> dict[str, np.ndarray]:
+  archive = _load(path)
+  missing = {"user", "item", "split"} - set(archive)
+  if missing:
+    raise UserError(
+      f"{path}: column {sorted(missing)[0]!r} is missing; the file must hold"
+      " user, item and split."
+    )
+  try:
+    return {name: archive[name] for name in archive}
+  except Exception as error:  # zip, zlib and NumPy each raise their own kind
+    raise UserError(f"{path}: damaged ({error}); copy it again.") from error
+
+
+def load_dataset(folder: str | Path) -> Dataset:
+  """Reads the folder form. Ids default to row numbers, titles to none.
+
+  Raises:
+    UserError: naming the file, row and field that is wrong.
+  """
+  folder = Path(folder)
+  path = folder / "interactions.npz"
+  if not path.is_file():
+    raise UserError(
+      f"{path}: not found; a data set folder holds interactions.npz and"
+      " feat_<modality>.npy."
+    )
+  columns = _load_columns(path)
+  features = {}
+  for file in sorted(folder.glob("feat_*.npy")):
+    array = _load(file)
+    if array.ndim != 2 or not np.issubdtype(array.dtype, np.number):
+      raise UserError(
+        f"{file}: {array.dtype} of shape {array.shape}; features are numbers,"
+        " items x columns."
+      )
+    features[file.stem.removeprefix("feat_")] = array.astype(np.float32)
+
+  def optional(name: str) -> np.ndarray | None:
+    file = folder / f"{name}.npy"
+    return _load(file) if file.is_file() else None
+
+  def ids(name: str, column: np.ndarray, at_least: int) -> np.ndarray:
+    found = optional(name)
+    if found is not None:
+      return found
+    return np.arange(max(int(column.max(initial=-1)) + 1, at_least))
+
+  n_rows = max((len(f) for f in features.values()), default=0)
+  meta = folder / "meta.json"
+  name = folder.name
+  if meta.is_file():
+    name = json.loads(meta.read_text(encoding="utf-8")).get("name", name)
+  return Dataset(
+    name=name,
+    user_E=_index(columns["user"], path, "user"),
+    item_E=_index(columns["item"], path, "item"),
+    split_E=_index(columns["split"], path, "split").astype(np.int8),
+    features=features,
+    user_ids=ids("user_ids", columns["user"], 0),
+    item_ids=ids("item_ids", columns["item"], n_rows),
+    timestamp_E=columns.get("timestamp"),
+    titles=optional("titles"),
+  )
+
+
+def _index(array: np.ndarray, path: Path, field: str) -> np.ndarray:
+  if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+    raise UserError(
+      f"{path}: '{field}' is {array.dtype} of shape {array.shape}; it must be"
+      " one row of integers."
+    )
+  return array.astype(np.int32)

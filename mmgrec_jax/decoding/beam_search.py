@@ -1,0 +1,139 @@
+"""Constrained beam search over the trie of Rec-IDs, on the device.
+
+Knows nothing of models: `step_logits` and `last_logits` are any functions.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mmgrec_jax.decoding import trie as tries
+
+NEG_INF = -jnp.inf
+# Scores the next semantic token: (last tokens [B, K], step, cache) ->
+# (logits [B, K, L], cache). At step 0 the tokens mean nothing.
+StepLogits = Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
+
+
+class Beams(NamedTuple):
+  """K prefixes a user; dead beams score -inf and stand on the root.
+
+  step: int32, tokens decoded.  score_BxK: float32 log-probabilities.
+  node_BxK, token_BxK: int32, trie node and last token.
+  cache: the model's, arrays [B, K, ...].
+  """
+
+  step: jax.Array
+  score_BxK: jax.Array
+  node_BxK: jax.Array
+  token_BxK: jax.Array
+  cache: Any
+
+
+def masked_log_softmax(
+  logits: jax.Array, mask: jax.Array, renormalise: bool
+) -> jax.Array:
+  """Log-probabilities, float32, -inf where `mask` is False.
+
+  Args:
+    logits, mask: [..., V].
+    renormalise: take the softmax over what the mask allows (then a trie's
+      levels multiply to a distribution over items), else over all V.
+  """
+  logits = logits.astype(jnp.float32)
+  if renormalise:
+    # A finite floor: an all-False row must not become NaN.
+    logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
+  return jnp.where(mask, jax.nn.log_softmax(logits, axis=-1), NEG_INF)
+
+
+def _expand(
+  score_BxK: jax.Array,
+  log_p_BxKxV: jax.Array,
+  node_BxK: jax.Array,
+  exhausted: tries.Exhausted,
+  level: jax.Array | int,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Best K continuations: their score, parent beam and token, each [B, K]."""
+  total_BxKxV = score_BxK[..., None] + log_p_BxKxV
+  # Each live beam stands on another node, so at most one matches.
+  parent_BxH = exhausted.parent[:, :, level]
+  on_parent_BxHxK = (parent_BxH[:, :, None] == node_BxK[:, None, :]) & (
+    score_BxK > NEG_INF
+  )[:, None, :]
+  beam_BxH = on_parent_BxHxK.argmax(axis=-1)
+  hit_BxH = on_parent_BxHxK.any(axis=-1) & exhausted.dead[:, :, level]
+  # Out-of-range tokens are dropped: the way to leave out what is no hit.
+  V = log_p_BxKxV.shape[-1]
+  token_BxH = jnp.where(hit_BxH, exhausted.token[:, :, level], V)
+  rows_Bx1 = jnp.arange(len(score_BxK))[:, None]
+  total_BxKxV = total_BxKxV.at[rows_Bx1, beam_BxH, token_BxH].set(
+    NEG_INF, mode="drop"
+  )
+  K = score_BxK.shape[1]
+  score, flat = jax.lax.top_k(total_BxKxV.reshape(len(score_BxK), -1), K)
+  return score, flat // V, flat % V
+
+
+def _reorder(tree: Any, beam_BxK: jax.Array) -> Any:
+  """Gathers beams in every array [B, K, ...] of a cache."""
+  rows_Bx1 = jnp.arange(len(beam_BxK))[:, None]
+  return jax.tree.map(lambda a: a[rows_Bx1, beam_BxK], tree)
+
+
+def beam_search(
+  step_logits: StepLogits,
+  last_logits: StepLogits,
+  cache: Any,
+  trie: tries.Trie,
+  history_BxH: jax.Array,
+  beam_width: int,
+  renormalise: bool,
+) -> tuple[jax.Array, jax.Array]:
+  """The best Rec-IDs of unseen items for each user (paper §3.4).
+
+  Args:
+    step_logits: scores semantic tokens, [B, K, L].
+    last_logits: scores the last token, [B, K, C].
+    cache: what they need at step 0, arrays [B, K, ...].
+    trie: of all valid Rec-IDs.
+    history_BxH: int32 items never to be returned, -1 = padding.
+    beam_width: K, from 1 to more than there are items.
+    renormalise: see `masked_log_softmax`.
+
+  Returns:
+    items int32 [B, K], best first, all different, valid and unseen; -1 where a
+    user has fewer left. Scores float32 [B, K], -inf there.
+  """
+  B, K, M = len(history_BxH), beam_width, trie.levels
+  exhausted = tries.exhausted_children(trie, history_BxH)
+
+  def step(beams: Beams) -> Beams:
+    logits_BxKxL, cache = step_logits(beams.token_BxK, beams.step, beams.cache)
+    child_BxKxL = trie.next_node_PxL[beams.node_BxK]
+    log_p = masked_log_softmax(logits_BxKxL, child_BxKxL >= 0, renormalise)
+    score, beam_BxK, token_BxK = _expand(
+      beams.score_BxK, log_p, beams.node_BxK, exhausted, beams.step
+    )
+    node_BxK = child_BxKxL[jnp.arange(B)[:, None], beam_BxK, token_BxK]
+    node_BxK = jnp.where(score > NEG_INF, node_BxK, 0)
+    cache = _reorder(cache, beam_BxK)
+    return Beams(beams.step + 1, score, node_BxK, token_BxK, cache)
+
+  zeros_BxK = jnp.zeros((B, K), jnp.int32)
+  # All beams start on the root; only the first is alive, or they would tie.
+  score_BxK = jnp.full((B, K), NEG_INF).at[:, 0].set(0.0)
+  start = Beams(jnp.int32(0), score_BxK, zeros_BxK, zeros_BxK, cache)
+  beams = jax.lax.while_loop(lambda b: b.step < M - 1, step, start)
+
+  logits_BxKxC, _ = last_logits(beams.token_BxK, beams.step, beams.cache)
+  valid = tries.last_level_mask(trie, beams.node_BxK, logits_BxKxC.shape[-1])
+  log_p = masked_log_softmax(logits_BxKxC, valid, renormalise)
+  score, beam_BxK, rank_BxK = _expand(
+    beams.score_BxK, log_p, beams.node_BxK, exhausted, M - 1
+  )
+  node_BxK = jnp.take_along_axis(beams.node_BxK, beam_BxK, axis=1)
+  item_BxK = trie.item_I[trie.first_Q[node_BxK] + rank_BxK]
+  return jnp.where(score > NEG_INF, item_BxK, -1), score

@@ -1,0 +1,61 @@
+"""Scores a ranker on a split."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mmgrec_jax.data.dataset import SPLITS, TRAIN, Dataset
+from mmgrec_jax.evaluation import metrics
+from mmgrec_jax.evaluation.ranking import Ranker
+
+
+def countable_users(data: Dataset, split: str) -> np.ndarray:
+  """Users with items in the split and in training, int [n]."""
+  relevant = data.rows(SPLITS[split]).lengths
+  trained = data.rows(TRAIN).lengths
+  return np.flatnonzero((relevant > 0) & (trained > 0))
+
+
+def evaluate(
+  ranker: Ranker,
+  params: Any,
+  data: Dataset,
+  split: str,
+  cutoffs: Sequence[int],
+) -> dict[str, np.ndarray]:
+  """Per-user metrics of a ranker on a split, over `countable_users`."""
+  users = countable_users(data, split)
+  items_NxK, _ = ranker(params, users)
+  return score_lists(items_NxK, users, data, split, cutoffs)
+
+
+def score_lists(
+  items_NxK: np.ndarray,
+  users: np.ndarray,
+  data: Dataset,
+  split: str,
+  cutoffs: Sequence[int],
+) -> dict[str, np.ndarray]:
+  """Per-user metrics of given lists (best first, -1 = ended early)."""
+  truth = data.rows(SPLITS[split])
+  hit = metrics.hits(items_NxK, users, truth, data.n_items)
+  return metrics.ranking_metrics(hit, truth.lengths[users], cutoffs)
+
+
+def chance(
+  data: Dataset, split: str, cutoffs: Sequence[int]
+) -> dict[str, float]:
+  """Expected metrics of a random order of each user's unseen items."""
+  users = countable_users(data, split)
+  relevant = data.rows(SPLITS[split]).lengths[users]
+  unseen = data.n_items - data.rows(TRAIN).lengths[users]
+  out = {}
+  for k in cutoffs:
+    discount = np.cumsum(1 / np.log2(np.arange(2, k + 2)))
+    length = np.minimum(k, unseen)
+    ideal = discount[np.minimum(relevant, k) - 1]
+    dcg = relevant / unseen * discount[length - 1]
+    out[f"recall@{k}"] = float((length / unseen).mean())
+    out[f"ndcg@{k}"] = float((dcg / ideal).mean())
+  return out

@@ -1,0 +1,249 @@
+"""The generator (paper §3.3-3.4): a history in, Rec-IDs of liked items out."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn, struct
+
+from mmgrec_jax.decoding import beam_search, trie as tries
+from mmgrec_jax.nn import transformer
+
+ENCODERS = ("relation", "sinusoidal", "none")
+ITEM_EMBEDDINGS = ("pretrained", "finetuned", "learned")
+
+
+@struct.dataclass
+class Vectors:
+  """What the embedding stage hands over: h_user [U, D], h_item [I, D]."""
+
+  user_UxD: jax.Array
+  item_IxD: jax.Array
+
+
+@struct.dataclass
+class Memory:
+  """A user as the decoder sees them: keys and values by layer, and a mask."""
+
+  layers: list[transformer.LayerMemory]
+  mask_BxN: jax.Array
+
+
+class Generator(nn.Module):
+  """Encoder over a history, decoder over Rec-ID tokens.
+
+  Attributes:
+    vocabulary: V_m by level; the first M - 1 are equal.
+    encoder: `relation` (eq. 14-19), `sinusoidal` or `none` (Table 5).
+    item_embedding: `pretrained` (h as it is), `finetuned` (starts from h),
+      `learned` (Table 3, Emb w/o).
+    trie_softmax: take each level's softmax over valid children only; the
+      product over levels is then a distribution over items.
+  """
+
+  vocabulary: tuple[int, ...]
+  n_items: int
+  width: int
+  encoder: str = "relation"
+  item_embedding: str = "pretrained"
+  trie_softmax: bool = True
+  encoder_layers: int = 2
+  decoder_layers: int = 2
+  heads: int = 4
+  head_width: int = 64
+  feed_forward: int = 256
+  dropout: float = 0.1
+  dtype: jnp.dtype = jnp.float32
+
+  def setup(self):
+    sizes = (self.heads, self.head_width, self.feed_forward, self.dropout)
+    self.encode_layers = [
+      transformer.EncoderLayer(*sizes, self.encoder == "relation", self.dtype)
+      for _ in range(self.encoder_layers)
+    ]
+    self.decode_layers = [
+      transformer.DecoderLayer(self.width, *sizes, self.dtype)
+      for _ in range(self.decoder_layers)
+    ]
+    self.input_dropout = nn.Dropout(self.dropout)
+    levels, L = len(self.vocabulary) - 1, self.vocabulary[0]
+    # One table for what the decoder reads: BOS, then each level's tokens.
+    self.tokens = nn.Embed(1 + levels * L, self.width, dtype=self.dtype)
+    self.semantic_heads = self.param(
+      "semantic_heads",
+      nn.initializers.xavier_uniform(batch_axis=0),
+      (levels, self.width, L),
+    )
+    self.semantic_bias = self.param(
+      "semantic_bias", nn.initializers.zeros, (levels, L)
+    )
+    self.last_head = nn.Dense(self.vocabulary[-1], dtype=self.dtype)
+
+  @property
+  def levels(self) -> int:
+    """M, tokens of a Rec-ID."""
+    return len(self.vocabulary)
+
+  @nn.compact
+  def _item_table(self, vectors: Vectors) -> jax.Array:
+    """Input embedding of every item (eq. 13), [I, D]."""
+    if self.item_embedding == "pretrained":
+      return vectors.item_IxD
+    shape = (self.n_items, self.width)
+    if self.item_embedding == "finetuned":
+      return self.param("items", lambda _: vectors.item_IxD)
+    return self.param("items", nn.initializers.normal(1.0), shape)
+
+  def encode(
+    self,
+    vectors: Vectors,
+    user_B: jax.Array,
+    history_BxN: jax.Array,
+    train: bool,
+  ) -> Memory:
+    """Histories (items, -1 = padding, any order) to decoder memory."""
+    mask_BxN = history_BxN >= 0
+    x = self._item_table(vectors)[jnp.maximum(history_BxN, 0)]
+    x = jnp.where(mask_BxN[..., None], x, 0).astype(self.dtype)
+    if self.encoder == "sinusoidal":
+      x = x + transformer.sinusoidal_positions(x.shape[1], self.width)
+    x = self.input_dropout(x, deterministic=not train)
+    h_user_BxD = vectors.user_UxD[user_B].astype(self.dtype)
+    for layer in self.encode_layers:
+      x = layer(x, h_user_BxD, mask_BxN, train)
+    memories = [layer.memory(x) for layer in self.decode_layers]
+    return Memory(memories, mask_BxN)
+
+  def _embed(self, token: jax.Array, step: jax.Array | int) -> jax.Array:
+    """Embedding of the token before position `step`; BOS at step 0."""
+    offset = 1 + (step - 1) * self.vocabulary[0]
+    row = jnp.where(step == 0, 0, offset + token)
+    places_MxD = transformer.sinusoidal_positions(self.levels, self.width)
+    place = jnp.asarray(places_MxD, self.dtype)[step]
+    return self.tokens(row) * self.width**0.5 + place
+
+  def __call__(
+    self,
+    vectors: Vectors,
+    user_B: jax.Array,
+    history_BxN: jax.Array,
+    tokens_BxTxM: jax.Array,
+    train: bool,
+  ) -> tuple[jax.Array, jax.Array]:
+    """Teacher forcing: T Rec-IDs a user share one encoding.
+
+    Returns:
+      semantic logits [B, T, M-1, L] and last-level logits [B, T, C], float32.
+    """
+    memory = self.encode(vectors, user_B, history_BxN, train)
+    M = self.levels
+    before_BxTxM = jnp.pad(tokens_BxTxM[..., :-1], [(0, 0), (0, 0), (1, 0)])
+    x = self._embed(before_BxTxM, jnp.arange(M))
+    x = self.input_dropout(x, deterministic=not train)
+    for layer, layer_memory in zip(
+      self.decode_layers, memory.layers, strict=True
+    ):
+      x = layer(x, layer_memory, memory.mask_BxN, train)
+    heads = self.semantic_heads.astype(self.dtype)
+    semantic = jnp.einsum("btmd,mdl->btml", x[:, :, :-1], heads)
+    semantic = semantic.astype(jnp.float32) + self.semantic_bias
+    return semantic, self.last_logits(x[:, :, -1])
+
+  def empty_cache(self, batch: int, beams: int) -> list[transformer.LayerCache]:
+    shape = (batch, beams, self.levels, self.heads, self.head_width)
+    zeros = jnp.zeros(shape, self.dtype)
+    return [transformer.LayerCache(zeros, zeros)] * self.decoder_layers
+
+  def decode_step(
+    self,
+    token_BxK: jax.Array,
+    step: jax.Array,
+    cache: list[transformer.LayerCache],
+    memory: Memory,
+  ) -> tuple[jax.Array, list[transformer.LayerCache]]:
+    """Hidden state of position `step` [B, K, D] and the cache with it added."""
+    x = self._embed(token_BxK, step)
+    new_cache = []
+    for layer, layer_cache, layer_memory in zip(
+      self.decode_layers, cache, memory.layers, strict=True
+    ):
+      x, layer_cache = layer.decode_step(
+        x, step, layer_cache, layer_memory, memory.mask_BxN
+      )
+      new_cache.append(layer_cache)
+    return x, new_cache
+
+  def semantic_logits(self, x_BxKxD: jax.Array, step: jax.Array) -> jax.Array:
+    """Logits of the semantic token at level `step`, float32 [B, K, L]."""
+    logits = x_BxKxD @ self.semantic_heads[step].astype(self.dtype)
+    return logits.astype(jnp.float32) + self.semantic_bias[step]
+
+  def last_logits(self, x_BxKxD: jax.Array) -> jax.Array:
+    """Logits of the last token, float32 [B, K, C]."""
+    return self.last_head(x_BxKxD).astype(jnp.float32)
+
+
+def generate(
+  model: Generator,
+  params,
+  vectors: Vectors,
+  trie: tries.Trie,
+  user_B: jax.Array,
+  history_BxH: jax.Array,
+  history_length: int,
+  beam_width: int,
+) -> tuple[jax.Array, jax.Array]:
+  """Beam search for the best unseen items: items and scores, [B, K].
+
+  Args:
+    history_BxH: all items the user has seen (-1 = padding last). The first
+      `history_length` are read; all are excluded.
+  """
+  call = functools.partial(model.apply, {"params": params})
+  read_BxN = history_BxH[:, :history_length]
+  memory = call(vectors, user_B, read_BxN, train=False, method="encode")
+
+  def step_logits(token_BxK, step, cache):
+    x, cache = call(token_BxK, step, cache, memory, method="decode_step")
+    return call(x, step, method="semantic_logits"), cache
+
+  def last_logits(token_BxK, step, cache):
+    x, cache = call(token_BxK, step, cache, memory, method="decode_step")
+    return call(x, method="last_logits"), cache
+
+  return beam_search.beam_search(
+    step_logits,
+    last_logits,
+    model.empty_cache(len(user_B), beam_width),
+    trie,
+    history_BxH,
+    beam_width,
+    renormalise=model.trie_softmax,
+  )
+
+
+def token_log_probs(
+  semantic_BxTxSxL: jax.Array,
+  last_BxTxC: jax.Array,
+  trie: tries.Trie,
+  item_BxT: jax.Array,
+  trie_softmax: bool,
+) -> jax.Array:
+  """Log-probability of each token of the items' Rec-IDs, float32 [B, T, M]."""
+  path_BxTxM, tokens_BxTxM = trie.path_IxM[item_BxT], trie.tokens_IxM[item_BxT]
+  children = tries.children_mask(trie, path_BxTxM[..., :-1])
+  ranks = tries.last_level_mask(trie, path_BxTxM[..., -1], last_BxTxC.shape[-1])
+  semantic = beam_search.masked_log_softmax(
+    semantic_BxTxSxL, children, trie_softmax
+  )
+  last = beam_search.masked_log_softmax(last_BxTxC, ranks, trie_softmax)
+  pick = lambda log_p, token: jnp.take_along_axis(  # noqa: E731
+    log_p, token[..., None], axis=-1
+  )
+  return jnp.concatenate(
+    [
+      pick(semantic, tokens_BxTxM[..., :-1])[..., 0],
+      pick(last, tokens_BxTxM[..., -1]),
+    ],
+    axis=-1,
+  )

@@ -1,0 +1,29 @@
+"""One graph convolution layer (paper eq. 5)."""
+
+import jax
+import jraph
+from flax import linen as nn
+
+from mmgrec_jax.graph import neighbour_mean
+
+
+class GraphConv(nn.Module):
+  """h W1 + mean of neighbours' h W2, before the activation of eq. 5.
+
+  The mean is linear, so W2 is applied first: the gather then moves rows of the
+  output's width.
+  """
+
+  features: int
+
+  @nn.compact
+  def __call__(self, graph: jraph.GraphsTuple, h_NxC: jax.Array) -> jax.Array:
+    """[N, C] -> [N, features]."""
+    dense = lambda name: nn.Dense(  # noqa: E731
+      self.features,
+      use_bias=False,
+      kernel_init=nn.initializers.xavier_uniform(),
+      name=name,
+    )
+    message_NxD = dense("W2")(h_NxC)
+    return dense("W1")(h_NxC) + neighbour_mean(graph, message_NxD)

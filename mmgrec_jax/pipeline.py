@@ -1,0 +1,55 @@
+"""The stages of MMGRec in order; each is skipped when its artefact is there."""
+
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from mmgrec_jax import config as configs
+from mmgrec_jax.decoding.trie import build_trie
+from mmgrec_jax.report import tables
+from mmgrec_jax.stages import embed, generate, load, rec_ids, results
+from mmgrec_jax.workdir import Workdir
+
+
+def run(config: ConfigDict, path: str | Path) -> dict:
+  """Data -> vectors -> Rec-IDs -> generator -> results, printed and returned.
+
+  Args:
+    config: as `config.default_config`; checked here.
+    path: the workdir: new, or of an earlier run with the same settings and
+      data, which then goes on where it was.
+
+  Returns:
+    what `results.json` holds.
+
+  Raises:
+    UserError: bad settings or data, or a workdir of another run.
+  """
+  configs.check(config)
+  data = load.load_data(config)
+  print(tables.data_summary(data))
+  print(f"devices: {', '.join(str(d) for d in jax.local_devices())}")
+  folder = Workdir(path, config, data)
+
+  vectors = embed.embed(config, data, folder)
+  ids = rec_ids.make_rec_ids(config, data, folder)
+  trie = build_trie(ids)
+  model = generate.build_generator(config, data, ids)
+  inputs = generate.standardise(vectors)
+  params = generate.train_generator(config, data, folder, model, inputs, trie)
+
+  inner_product = embed.inner_product_ranker(
+    config, data, max(config.evaluation.cutoffs)
+  )
+  beams = generate.beam_ranker(
+    config, data, model, config.evaluation.beam_width
+  )
+  systems = {
+    "popularity": (inner_product, results.popularity_vectors(data)),
+    "embedding": (inner_product, (vectors.user_UxD, vectors.item_IxD)),
+    "mmgrec": (beams, (params, inputs, trie)),
+  }
+  out = results.report_results(config, data, folder, systems)
+  print(f"\nArtefacts are in {folder.path}: results.json, metrics.jsonl, …")
+  return out

@@ -1,0 +1,60 @@
+"""What a person sees in the terminal."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mmgrec_jax.data.dataset import SPLITS, TRAIN, Dataset
+
+
+def metrics_table(
+  results: Mapping[str, Mapping[str, float]], cutoffs: Sequence[int]
+) -> str:
+  """One row a system, Recall then NDCG."""
+  names = [f"{m}@{k}" for m in ("recall", "ndcg") for k in cutoffs]
+  heads = [n.replace("recall", "Recall").replace("ndcg", "NDCG") for n in names]
+  width = max(len(system) for system in results)
+  lines = ["  ".join([" " * width, *(f"{head:>9}" for head in heads)])]
+  for system, values in results.items():
+    cells = [f"{values[name]:9.4f}" for name in names]
+    lines.append("  ".join([f"{system:<{width}}", *cells]))
+  return "\n".join(lines)
+
+
+def data_summary(data: Dataset) -> str:
+  """The data set in one line."""
+  facts = data.statistics()
+  modalities = ", ".join(f"{m} {d}" for m, d in facts["modalities"].items())
+  return (
+    f"{facts['name']}: {facts['users']:,} users, {facts['items']:,} items,"
+    f" {facts['interactions']:,} interactions (train {facts['train']:,},"
+    f" validation {facts['valid']:,}, test {facts['test']:,}); features"
+    f" {modalities or 'none'}"
+  )
+
+
+def examples(
+  data: Dataset,
+  users: np.ndarray,
+  items_NxK: np.ndarray,
+  n_history: int = 6,
+  n_items: int = 6,
+) -> str:
+  """Some users: what they liked, what they are recommended, test hits."""
+  label = data.item_ids if data.titles is None else data.titles
+  train, test = data.rows(TRAIN), data.rows(SPLITS["test"])
+  lines = []
+  for user, items in zip(users, items_NxK, strict=True):
+    seen = train.items[train.offset[user] : train.offset[user + 1]]
+    liked = test.items[test.offset[user] : test.offset[user + 1]]
+    lines.append(
+      f"user {data.user_ids[user]} ({len(seen)} items in training), such as"
+    )
+    lines += [f"    {label[i]}" for i in seen[:: -(-len(seen) // n_history)]]
+    lines.append("  is recommended (* = in the user's test items)")
+    lines += [
+      f"  {'*' if i in liked else ' '} {label[i]}"
+      for i in items[:n_items]
+      if i >= 0
+    ]
+  return "\n".join(lines)

@@ -1,0 +1,137 @@
+"""Stage 2: Graph RQ-VAE turns interactions and features into vectors."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from mmgrec_jax.data import sampling
+from mmgrec_jax.data.dataset import TRAIN, Dataset
+from mmgrec_jax.evaluation.evaluate import evaluate
+from mmgrec_jax.evaluation.ranking import Ranker, rank_by_inner_product
+from mmgrec_jax.graph import bipartite_graph
+from mmgrec_jax.models.generator import Vectors
+from mmgrec_jax.models.graph_rqvae import RQVAE, GraphEncoder
+from mmgrec_jax.recid.quality import r_squared
+from mmgrec_jax.stages.load import joined_features, stage_key
+from mmgrec_jax.training import embedding, parallel
+from mmgrec_jax.training.checkpoint import Checkpoints
+from mmgrec_jax.training.loop import Schedule, fit
+from mmgrec_jax.training.writer import Writer
+from mmgrec_jax.workdir import Workdir
+
+
+def inner_product_ranker(config: ConfigDict, data: Dataset, k: int) -> Ranker:
+  """Ranks by h_u . h_i; its parameters are the pair (h_user, h_item)."""
+
+  def recommend(params, user_B, history_BxH):
+    return rank_by_inner_product(*params, user_B, history_BxH, k)
+
+  return Ranker(
+    recommend, data.rows(TRAIN), config.evaluation.batch_size, config.seed
+  )
+
+
+def embed(config: ConfigDict, data: Dataset, folder: Workdir) -> Vectors:
+  """h_user and h_item, trained or read from embed/vectors.npz.
+
+  The file also holds what was quantized and the semantic tokens.
+  """
+  path = folder.path / "embed" / "vectors.npz"
+  if not path.is_file():
+    features = joined_features(config, data)
+    h_user, h_item = _train_encoder(config, data, features, folder)
+    of_features = config.recid.method == "features"
+    quantized = features if of_features else jnp.asarray(h_item)
+    arrays = _train_rqvae(config, quantized, folder)
+    folder.write_arrays(path, {"user": h_user, "item": h_item, **arrays})
+  with np.load(path, allow_pickle=False) as saved:
+    return Vectors(jnp.asarray(saved["user"]), jnp.asarray(saved["item"]))
+
+
+def _rqvae(config: ConfigDict) -> RQVAE:
+  return RQVAE(
+    hidden=config.rqvae.hidden,
+    latent=config.rqvae.latent,
+    levels=config.rqvae.levels,
+    codebook_size=config.rqvae.codebook_size,
+  )
+
+
+def _train_encoder(
+  config: ConfigDict, data: Dataset, features: jax.Array, folder: Workdir
+) -> tuple[np.ndarray, np.ndarray]:
+  """Eq. 10, both losses in turn. Returns the best epoch's h."""
+  encoder = GraphEncoder(
+    n_users=data.n_users,
+    n_items=data.n_items,
+    width=config.width,
+    layers=config.embed.layers,
+    dropout=config.embed.dropout,
+    last_activation=config.embed.last_activation,
+  )
+  inputs = embedding.EmbeddingData(
+    bipartite_graph(*data.edges(TRAIN), data.n_users, data.n_items),
+    features,
+    sampling.on_device(data.rows(TRAIN), data.n_items),
+  )
+  vectors_of: Callable = jax.pmap(
+    lambda params, inputs: encoder.apply(
+      {"params": params}, inputs.graph, inputs.features, train=False
+    )
+  )
+  everywhere = parallel.replicate(inputs)
+  ranker = inner_product_ranker(config, data, k=10)
+
+  def validate(params) -> float:
+    h = vectors_of(params, everywhere)
+    return float(evaluate(ranker, h, data, "valid", [10])["recall@10"].mean())
+
+  task = embedding.embedding_task(
+    encoder,
+    _rqvae(config),
+    inputs,
+    config.embed,
+    config.rqvae,
+    quantize_features=config.recid.method == "features",
+    validate=validate,
+    key=stage_key(config, 0),
+    seed=config.seed,
+  )
+  best, progress = fit(
+    task,
+    Schedule.of(config.embed, config.train),
+    Checkpoints(folder.path / "embed" / "gcn"),
+    Writer(folder.path / "metrics.jsonl"),
+    stage_key(config, 1),
+  )
+  folder.note_seconds("embed", progress.seconds)
+  return parallel.unreplicate(vectors_of(parallel.replicate(best), everywhere))
+
+
+def _train_rqvae(
+  config: ConfigDict, x_IxC: jax.Array, folder: Workdir
+) -> dict[str, np.ndarray]:
+  """The RQ-VAE on the final h, until its loss stops falling."""
+  model = _rqvae(config)
+  # It followed h while h moved; the final h deserves a fresh k-means start.
+  start = embedding.init_rqvae(
+    model, x_IxC, config.rqvae.codebook_start, stage_key(config, 2), config.seed
+  )
+  best, progress = fit(
+    embedding.rqvae_task(model, x_IxC, start, config.rqvae),
+    Schedule.of(config.rqvae, config.train),
+    Checkpoints(folder.path / "embed" / "rqvae"),
+    Writer(folder.path / "metrics.jsonl"),
+    stage_key(config, 3),
+  )
+  folder.note_seconds("rqvae", progress.seconds)
+  _, x_hat, quantized = model.apply({"params": best}, x_IxC)
+  x = np.asarray(x_IxC)
+  return {
+    "quantized": x,
+    "codes": np.asarray(quantized.codes_BxM),
+    "r2": np.float64(r_squared(x, np.asarray(x_hat))),
+  }

@@ -1,0 +1,104 @@
+"""Stage 4: the generator learns to write the Rec-IDs of liked items."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from mmgrec_jax.data.dataset import TRAIN, Dataset
+from mmgrec_jax.decoding.trie import Trie
+from mmgrec_jax.evaluation.evaluate import evaluate
+from mmgrec_jax.evaluation.ranking import Ranker
+from mmgrec_jax.models.generator import Generator, Vectors, generate
+from mmgrec_jax.recid.assign import RecIds
+from mmgrec_jax.stages.load import stage_key
+from mmgrec_jax.training import generating, parallel
+from mmgrec_jax.training.checkpoint import Checkpoints
+from mmgrec_jax.training.loop import Schedule, fit
+from mmgrec_jax.training.writer import Writer
+from mmgrec_jax.workdir import Workdir
+
+
+def build_generator(
+  config: ConfigDict, data: Dataset, rec_ids: RecIds
+) -> Generator:
+  """The module that `config.generator` describes."""
+  chosen = config.generator
+  return Generator(
+    vocabulary=rec_ids.vocabulary,
+    n_items=data.n_items,
+    width=config.width,
+    encoder=chosen.encoder,
+    item_embedding=chosen.item_embedding,
+    trie_softmax=chosen.trie_softmax,
+    encoder_layers=chosen.encoder_layers,
+    decoder_layers=chosen.decoder_layers,
+    heads=chosen.heads,
+    head_width=chosen.head_width,
+    feed_forward=chosen.feed_forward,
+    dropout=chosen.dropout,
+    dtype=jnp.dtype(config.dtype),
+  )
+
+
+def standardise(vectors: Vectors) -> Vectors:
+  """Both tables at root mean square 1: the scale a Transformer expects."""
+  unit = lambda h: h / jnp.sqrt((h**2).mean() + 1e-12)  # noqa: E731
+  return Vectors(unit(vectors.user_UxD), unit(vectors.item_IxD))
+
+
+def beam_ranker(
+  config: ConfigDict, data: Dataset, model: Generator, beam_width: int
+) -> Ranker:
+  """Ranks by beam search; its parameters are (params, vectors, trie)."""
+
+  def recommend(params, user_B, history_BxH):
+    return generate(
+      model,
+      *params,
+      user_B,
+      history_BxH,
+      config.generator.history_length,
+      beam_width,
+    )
+
+  return Ranker(
+    recommend, data.rows(TRAIN), config.evaluation.batch_size, config.seed
+  )
+
+
+def train_generator(
+  config: ConfigDict,
+  data: Dataset,
+  folder: Workdir,
+  model: Generator,
+  vectors: Vectors,
+  trie: Trie,
+) -> Any:
+  """Trains (or goes on); returns the best epoch's parameters (host).
+
+  Args:
+    vectors: standardised.
+  """
+  ranker = beam_ranker(config, data, model, config.evaluation.valid_beam_width)
+  fixed = parallel.replicate((vectors, trie))
+
+  def validate(params) -> float:
+    scores = evaluate(ranker, (params, *fixed), data, "valid", [10])
+    return float(scores["recall@10"].mean())
+
+  settings = config.generator
+  inputs = generating.generator_data(
+    vectors, trie, data.rows(TRAIN), settings.targets_per_history
+  )
+  best, progress = fit(
+    generating.generator_task(
+      model, inputs, settings, validate, stage_key(config, 4)
+    ),
+    Schedule.of(settings, config.train),
+    Checkpoints(folder.path / "generate"),
+    Writer(folder.path / "metrics.jsonl"),
+    stage_key(config, 5),
+  )
+  folder.note_seconds("generate", progress.seconds)
+  return best

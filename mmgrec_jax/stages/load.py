@@ -1,0 +1,51 @@
+"""Stage 1: the data set that the config names."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from mmgrec_jax.data.dataset import Dataset, load_dataset
+from mmgrec_jax.data.features import normalise_features
+from mmgrec_jax.data.synthetic import make_synthetic
+from mmgrec_jax.errors import UserError
+
+
+def load_data(config: ConfigDict) -> Dataset:
+  """Reads `config.data`, or makes the synthetic set.
+
+  Raises:
+    UserError: there is none, with where it should be and where it is published.
+  """
+  if config.data == "synthetic":
+    data = make_synthetic(**config.synthetic.to_dict())
+  elif not config.data or not Path(config.data).is_dir():
+    raise UserError(
+      f"No data set at {config.data or '(none given)'!r}: put a folder with"
+      " interactions.npz and feat_<modality>.npy there, or give its place with"
+      f" --config.data=DIR{config.published and '; '}{config.published}."
+    )
+  else:
+    data = load_dataset(config.data)
+  if not data.features:
+    raise UserError(
+      f"{config.data}: no feat_<modality>.npy; MMGRec needs at least one item"
+      " modality."
+    )
+  return data
+
+
+def joined_features(config: ConfigDict, data: Dataset) -> jax.Array:
+  """All modalities side by side, each normalised. float32 [I, F]."""
+  parts = [
+    normalise_features(data.features[m], config.feature_norm)
+    for m in sorted(data.features)
+  ]
+  return jnp.asarray(np.concatenate(parts, axis=1))
+
+
+def stage_key(config: ConfigDict, purpose: int) -> jax.Array:
+  """A key of its own for each purpose, all from `config.seed`."""
+  return jax.random.fold_in(jax.random.key(config.seed), purpose)

@@ -1,0 +1,41 @@
+"""Stage 3: Rec-IDs, and whether they are worth the next stage."""
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from mmgrec_jax.data.dataset import Dataset
+from mmgrec_jax.recid import assign, hkmeans, quality
+from mmgrec_jax.workdir import Workdir
+
+
+def make_rec_ids(
+  config: ConfigDict, data: Dataset, folder: Workdir
+) -> assign.RecIds:
+  """Rec-IDs from embed/vectors.npz, written to recids.npz.
+
+  Raises:
+    UserError: the health report is below its floors (see quality.py).
+  """
+  path = folder.path / "recids.npz"
+  if path.is_file():
+    return assign.load_rec_ids(path)
+  vectors = folder.path / "embed" / "vectors.npz"
+  with np.load(vectors, allow_pickle=False) as saved:
+    semantic, r2, x = saved["codes"], float(saved["r2"]), saved["quantized"]
+  size = config.rqvae.codebook_size
+  if config.recid.method == "hkmeans":
+    size = config.recid.branching
+    semantic = hkmeans.hierarchical_kmeans(
+      x, config.rqvae.levels, size, config.seed
+    )
+    r2 = quality.explained_by_groups(x, semantic)
+  report = quality.health_report(semantic, size, r2)
+  print(quality.format_report(report))
+  folder.write_json("recid_health.json", report)
+  if not config.recid.ignore_health:
+    quality.check_health(report, config.recid.min_r2, config.recid.min_usage)
+  rec_ids = assign.assign_rec_ids(
+    semantic, size, data.popularity(), config.recid.last_token, config.seed
+  )
+  assign.save_rec_ids(rec_ids, path)
+  return assign.load_rec_ids(path)

@@ -1,0 +1,67 @@
+"""Stage 5: every system on the same users, written and shown."""
+
+import time
+
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from mmgrec_jax.data.dataset import Dataset
+from mmgrec_jax.evaluation.evaluate import (
+  chance,
+  countable_users,
+  score_lists,
+)
+from mmgrec_jax.report import tables
+from mmgrec_jax.training import parallel
+from mmgrec_jax.workdir import Workdir
+
+
+def popularity_vectors(data: Dataset):
+  """The most popular items for everyone, as an inner product of width 1."""
+  count_Ix1 = jnp.asarray(data.popularity()[:, None], jnp.float32)
+  return jnp.ones((data.n_users, 1)), count_Ix1
+
+
+def report_results(
+  config: ConfigDict, data: Dataset, folder: Workdir, systems: dict
+) -> dict:
+  """Scores systems on validation and test; prints, saves, returns.
+
+  Args:
+    systems: name -> (ranker, its parameters); the last one's lists are shown.
+
+  Returns:
+    what results.json holds. Per-user values go to per_user.npz.
+  """
+  cutoffs = config.evaluation.cutoffs
+  started = time.monotonic()
+  results = {"dataset": data.statistics(), "valid": {}, "test": {}}
+  per_user, lists = {}, {}
+  for split in ("valid", "test"):
+    users = countable_users(data, split)
+    results["dataset"][f"{split}_users_counted"] = len(users)
+    per_user[f"{split}/users"] = users
+    for name, (ranker, params) in systems.items():
+      lists[name], _ = ranker(parallel.replicate(params), users)
+      scores = score_lists(lists[name], users, data, split, cutoffs)
+      results[split][name] = {k: float(v.mean()) for k, v in scores.items()}
+      per_user[f"{split}/{name}/items"] = lists[name]
+      for metric, values in scores.items():
+        per_user[f"{split}/{name}/{metric}"] = values
+  folder.write_arrays(folder.path / "per_user.npz", per_user)
+  folder.note_seconds("evaluate", time.monotonic() - started)
+  results["seconds"] = folder.seconds()
+  folder.write_json("results.json", results)
+  _show(config, data, results, per_user["test/users"], lists[list(systems)[-1]])
+  return results
+
+
+def _show(config, data: Dataset, results: dict, users, items_NxK) -> None:
+  """Three users, then the table."""
+  picks = np.linspace(0, len(users) - 1, 5).astype(int)[1:4]
+  print("\n" + tables.examples(data, users[picks], items_NxK[picks]))
+  shown = [k for k in config.evaluation.cutoffs if k <= 20]
+  rows = {"chance": chance(data, "test", shown), **results["test"]}
+  print(f"\nTest, mean over {len(users):,} users:")
+  print(tables.metrics_table(rows, shown))

@@ -1,0 +1,136 @@
+"""Training of the generator: cross-entropy of Rec-ID tokens (paper §3.4)."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from mmgrec_jax.data import sampling
+from mmgrec_jax.data.dataset import Rows
+from mmgrec_jax.decoding.trie import Trie
+from mmgrec_jax.models.generator import Generator, Vectors, token_log_probs
+from mmgrec_jax.training import parallel
+from mmgrec_jax.training.loop import Task
+from mmgrec_jax.training.state import TrainState, make_optimizer, new_state
+
+
+@struct.dataclass
+class GeneratorData:
+  """What every step reads."""
+
+  vectors: Vectors
+  trie: Trie
+  interactions: sampling.Interactions
+  windows: sampling.Windows
+
+
+def generator_data(
+  vectors: Vectors, trie: Trie, train: Rows, targets_per_history: int
+) -> GeneratorData:
+  return GeneratorData(
+    vectors,
+    trie,
+    sampling.on_device(train, len(vectors.item_IxD)),
+    sampling.cut_windows(train, targets_per_history),
+  )
+
+
+def generator_loss(
+  model: Generator,
+  params,
+  data: GeneratorData,
+  user_B: jax.Array,
+  history_BxN: jax.Array,
+  targets_BxT: jax.Array,
+  dropout_key: jax.Array | None,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Summed over targets: mean token cross-entropy over the M levels.
+
+  Returns:
+    the sum, and as auxiliary each level's part of it (`level_1`, …).
+  """
+  real_BxT = targets_BxT >= 0
+  item_BxT = jnp.maximum(targets_BxT, 0)
+  semantic, last = model.apply(
+    {"params": params},
+    data.vectors,
+    user_B,
+    history_BxN,
+    data.trie.tokens_IxM[item_BxT],
+    train=dropout_key is not None,
+    rngs={} if dropout_key is None else {"dropout": dropout_key},
+  )
+  log_p_BxTxM = token_log_probs(
+    semantic, last, data.trie, item_BxT, model.trie_softmax
+  )
+  loss_M = -(log_p_BxTxM * real_BxT[..., None]).sum(axis=(0, 1))
+  terms = {f"level_{m + 1}": loss_M[m] for m in range(model.levels)}
+  return loss_M.mean(), terms
+
+
+def generator_task(
+  model: Generator, data: GeneratorData, settings, validate, key: jax.Array
+) -> Task:
+  """Each step: histories of a batch of users, T targets cut out of each.
+
+  Args:
+    settings: `config.generator`; batch_size counts histories.
+    validate: replicated parameters -> score.
+  """
+  samples = len(data.windows.user_S)
+  batch = parallel.global_batch(min(settings.batch_size, samples))
+  steps = -(-samples // batch)
+  N, T = settings.history_length, settings.targets_per_history
+  optimizer = make_optimizer(settings.optimizer, settings.epochs * steps)
+
+  def init():
+    sample = jnp.zeros((1, 1), jnp.int32)
+    params = model.init(
+      key,
+      data.vectors,
+      sample[0],
+      sample,
+      jnp.zeros((1, 1, model.levels), jnp.int32),
+      train=False,
+    )["params"]
+    return new_state(params, optimizer.init(params))
+
+  def plan(data, key):
+    shuffle_key, order_key = jax.random.split(key)
+    order = sampling.epoch_order(order_key, samples, steps, batch)
+    return sampling.shuffle_rows(shuffle_key, data.interactions), order
+
+  def step(state, data, planned, key, *, axis_name=None):
+    shuffled_E, order = planned
+    sample_B = parallel.my_share(order[state.step % steps], axis_name)
+    if axis_name is not None:
+      key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+    user_B, history_BxN, targets_BxT = sampling.draw_windows(
+      shuffled_E, data.interactions, data.windows, sample_B, N, T
+    )
+
+    def loss(params):
+      total, terms = generator_loss(
+        model, params, data, user_B, history_BxN, targets_BxT, key
+      )
+      return total, (terms, ())
+
+    gradient, metrics, _ = parallel.mean_gradient(
+      loss, state.params, (targets_BxT >= 0).sum(), axis_name
+    )
+    updates, opt_state = optimizer.update(
+      gradient, state.opt_state, state.params
+    )
+    params = optax.apply_updates(state.params, updates)
+    return TrainState(state.step + 1, params, opt_state), metrics
+
+  return Task(
+    "generate",
+    data,
+    init,
+    plan,
+    step,
+    validate,
+    steps,
+    samples_per_epoch=len(data.interactions.item_E),
+  )

@@ -1,0 +1,126 @@
+"""Data parallelism over local devices: everything about pmap is here."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import jax_utils
+
+AXIS = "device"
+
+
+def replicate(tree: Any) -> Any:
+  """A copy of every array on each local device."""
+  return jax_utils.replicate(tree)
+
+
+def unreplicate(tree: Any) -> Any:
+  """One host copy (NumPy) of what is the same on every device."""
+  return jax.device_get(jax_utils.unreplicate(tree))
+
+
+def global_batch(size: int) -> int:
+  """The smallest batch >= size that the devices share evenly."""
+  n = jax.local_device_count()
+  return -(-size // n) * n
+
+
+def my_share(batch: jax.Array, axis_name: str | None) -> jax.Array:
+  """This device's slice of an array [B, ...]; all of it without an axis."""
+  if axis_name is None:
+    return batch
+  n = jax.lax.axis_size(axis_name)
+  share = batch.shape[0] // n
+  start = jax.lax.axis_index(axis_name) * share
+  return jax.lax.dynamic_slice_in_dim(batch, start, share)
+
+
+def mean_gradient(
+  loss: Callable, params: Any, weight: jax.Array, axis_name: str | None
+) -> tuple[Any, dict[str, jax.Array], Any]:
+  """Gradient of a weighted mean over the global batch.
+
+  Args:
+    loss: params -> (weighted sum over this device's share, (terms, out));
+      terms are weighted sums too, out is anything.
+    weight: sum of this device's weights.
+
+  Returns:
+    the gradient and {"loss", each term}, both as global weighted means, the
+    same on every device; and this device's `out`.
+  """
+  (total, (terms, out)), gradient = jax.value_and_grad(loss, has_aux=True)(
+    params
+  )
+  sums = ({"loss": total, **terms}, gradient)
+  if axis_name is not None:
+    sums, weight = jax.lax.psum((sums, weight), axis_name)
+  scale = 1 / jnp.maximum(weight, 1)
+  metrics, gradient = jax.tree.map(lambda a: a * scale, sums)
+  return gradient, metrics, out
+
+
+def run_steps(
+  step: Callable, plan: Callable, steps_per_epoch: int
+) -> Callable:
+  """Compiles `n` steps of training on all devices into one program.
+
+  Args:
+    step: (state, data, planned, key, *, axis_name) -> state, metrics.
+    plan: (data, key) -> whatever an epoch's steps share (its shuffles).
+
+  Returns:
+    (replicated state, replicated data, key, n) -> state, metrics [n]. The
+    steps must lie in one epoch. The state is donated.
+  """
+
+  def run(state, data, key, n):
+    epoch_key, steps_key = jax.random.split(key)
+    epoch = state.step // steps_per_epoch
+    planned = plan(data, jax.random.fold_in(epoch_key, epoch))
+
+    def body(state, _):
+      step_key = jax.random.fold_in(steps_key, state.step)
+      return step(state, data, planned, step_key, axis_name=AXIS)
+
+    return jax.lax.scan(body, state, None, length=n)
+
+  return jax.pmap(
+    run,
+    axis_name=AXIS,
+    in_axes=(0, 0, None, None),
+    static_broadcasted_argnums=3,
+    donate_argnums=0,
+  )
+
+
+def map_users(
+  function: Callable, batch_size: int
+) -> Callable[[Any, np.ndarray], Any]:
+  """Compiles a function of user batches to run over all users at once.
+
+  Args:
+    function: (arguments, user_B) -> arrays [B, ...].
+    batch_size: users a device handles at a time.
+
+  Returns:
+    (replicated arguments, users [n]) -> NumPy arrays [n, ...].
+  """
+
+  def all_batches(arguments, users_GxB):
+    return jax.lax.map(lambda u: function(arguments, u), users_GxB)
+
+  compiled = jax.pmap(all_batches)
+
+  def run(arguments, users):
+    devices = jax.local_device_count()
+    size = min(batch_size, -(-len(users) // devices))
+    groups = -(-len(users) // (devices * size))
+    padded = np.resize(users, devices * groups * size).astype(np.int32)
+    out = compiled(arguments, padded.reshape(devices, groups, size))
+    flat = lambda a: np.asarray(a).reshape(-1, *a.shape[3:])  # noqa: E731
+    return jax.tree.map(lambda a: flat(a)[: len(users)], out)
+
+  return run

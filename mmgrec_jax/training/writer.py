@@ -1,0 +1,37 @@
+"""metrics.jsonl: one line an epoch, for programs to read."""
+
+import json
+from pathlib import Path
+
+
+class Writer:
+  """Appends JSON lines; a resumed stage first drops what it will redo."""
+
+  def __init__(self, path: str | Path):
+    self.path = Path(path)
+
+  def _lines(self) -> list[dict]:
+    if not self.path.is_file():
+      return []
+    lines = []
+    for text in self.path.read_text(encoding="utf-8").splitlines():
+      try:
+        lines.append(json.loads(text))
+      except json.JSONDecodeError:
+        break  # a kill cut this line short; what follows is redone
+    return lines
+
+  def rewind(self, stage: str, epoch: int) -> None:
+    """Keeps of `stage` only the epochs before `epoch`."""
+    kept = [
+      line
+      for line in self._lines()
+      if line["stage"] != stage or line["epoch"] < epoch
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in kept)
+    self.path.write_text(text, encoding="utf-8")
+
+  def write(self, stage: str, epoch: int, values: dict) -> None:
+    line = json.dumps({"stage": stage, "epoch": epoch, **values})
+    with self.path.open("a", encoding="utf-8") as file:
+      file.write(line + "\n")

@@ -1,0 +1,77 @@
+"""A run's folder: which settings and data it belongs to, what is done."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+from mmgrec_jax import config as configs
+from mmgrec_jax.data.dataset import Dataset
+from mmgrec_jax.errors import UserError
+
+
+class Workdir:
+  """Pins one configuration and one data set to a folder.
+
+  Raises:
+    UserError: the folder belongs to other settings or other data.
+  """
+
+  def __init__(
+    self, path: str | Path, config: configs.ConfigDict, data: Dataset
+  ):
+    self.path = Path(path)
+    try:
+      (self.path / "embed").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+      raise UserError(
+        f"{self.path}: cannot be written ({error.strerror}); give another"
+        " folder with --workdir."
+      ) from error
+    self._pin("config.json", json.loads(configs.to_json(config)))
+    self._pin("dataset.json", {"fingerprint": data.fingerprint()})
+
+  def _pin(self, name: str, now: dict) -> None:
+    there = self.read_json(name)
+    if there is None:
+      self.write_json(name, now)
+      return
+    changes = configs.differences(there, now)
+    if changes:
+      raise UserError(
+        f"{self.path} holds a run with other"
+        f" {'settings' if name == 'config.json' else 'data'}:"
+        f" {'; '.join(changes)}. Give another --workdir, or delete this one."
+      )
+
+  def read_json(self, name: str) -> dict | None:
+    file = self.path / name
+    if not file.is_file():
+      return None
+    try:
+      return json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+      raise UserError(
+        f"{file}: damaged ({error}); delete the folder to start again."
+      ) from error
+
+  def write_json(self, name: str, value: dict) -> None:
+    """Atomically: a kill leaves the old file or the new one."""
+    scratch = self.path / f"{name}.tmp"
+    scratch.write_text(json.dumps(value, indent=1), encoding="utf-8")
+    os.replace(scratch, self.path / name)
+
+  def write_arrays(self, path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """An .npz, atomically."""
+    scratch = path.with_name(f"tmp-{path.name}")
+    np.savez(scratch, **arrays)
+    os.replace(scratch, path)
+
+  def note_seconds(self, stage: str, seconds: float) -> None:
+    self.write_json("seconds.json", {**self.seconds(), stage: seconds})
+
+  def seconds(self) -> dict[str, float]:
+    """Seconds spent by stage, over all resumed parts of the run."""
+    return self.read_json("seconds.json") or {}

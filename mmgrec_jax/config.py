@@ -115,7 +115,8 @@ def default_config() -> ConfigDict:
   config.generator.encoder_layers = 1
   config.generator.decoder_layers = 1
   config.generator.heads = 4
-  config.generator.head_width = 64
+  config.generator.encoder_head_width = 64  # of each head, as in the paper
+  config.generator.decoder_head_width = 16  # of each head: width / heads
   config.generator.feed_forward = 256
   config.generator.dropout = 0.1
   config.generator.history_length = 32  # N

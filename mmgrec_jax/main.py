@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 
 # More fake CPU devices than cores deadlock without more XLA threads.
 os.environ.setdefault("NPROC", "8")
@@ -28,6 +28,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Default: runs/<config.name>")
 
 def main(argv) -> None:
   del argv
+  logging.set_verbosity(logging.WARNING)
   config = _CONFIG.value
   pipeline.run(config, _WORKDIR.value or Path("runs") / config.name)
 

@@ -37,6 +37,8 @@ class Generator(nn.Module):
     encoder: `relation` (eq. 14-19), `sinusoidal` or `none` (Table 5).
     item_embedding: `pretrained` (h as it is), `finetuned` (starts from h),
       `learned` (Table 3, Emb w/o).
+    encoder_head_width: D in the paper, whatever the number of heads.
+    decoder_head_width: width / heads in a default Transformer decoder.
     trie_softmax: take each level's softmax over valid children only; the
       product over levels is then a distribution over items.
   """
@@ -50,19 +52,33 @@ class Generator(nn.Module):
   encoder_layers: int = 2
   decoder_layers: int = 2
   heads: int = 4
-  head_width: int = 64
+  encoder_head_width: int = 64
+  decoder_head_width: int = 16
   feed_forward: int = 256
   dropout: float = 0.1
   dtype: jnp.dtype = jnp.float32
 
   def setup(self):
-    sizes = (self.heads, self.head_width, self.feed_forward, self.dropout)
     self.encode_layers = [
-      transformer.EncoderLayer(*sizes, self.encoder == "relation", self.dtype)
+      transformer.EncoderLayer(
+        self.heads,
+        self.encoder_head_width,
+        self.feed_forward,
+        self.dropout,
+        self.encoder == "relation",
+        self.dtype,
+      )
       for _ in range(self.encoder_layers)
     ]
     self.decode_layers = [
-      transformer.DecoderLayer(self.width, *sizes, self.dtype)
+      transformer.DecoderLayer(
+        self.width,
+        self.heads,
+        self.decoder_head_width,
+        self.feed_forward,
+        self.dropout,
+        self.dtype,
+      )
       for _ in range(self.decoder_layers)
     ]
     self.input_dropout = nn.Dropout(self.dropout)
@@ -150,7 +166,7 @@ class Generator(nn.Module):
     return semantic, self.last_logits(x[:, :, -1])
 
   def empty_cache(self, batch: int, beams: int) -> list[transformer.LayerCache]:
-    shape = (batch, beams, self.levels, self.heads, self.head_width)
+    shape = (batch, beams, self.levels, self.heads, self.decoder_head_width)
     zeros = jnp.zeros(shape, self.dtype)
     return [transformer.LayerCache(zeros, zeros)] * self.decoder_layers
 

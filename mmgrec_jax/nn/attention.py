@@ -31,6 +31,30 @@ def attend(
   return jnp.einsum("bhsn,bnhv->bshv", weights, value_BxNxHxV)
 
 
+def attend_few(
+  query_XxSxHxW: jax.Array,
+  key_XxMxHxW: jax.Array,
+  value_XxMxHxW: jax.Array,
+  mask_SxM: jax.Array,
+  scale: float,
+) -> jax.Array:
+  """`attend` for a handful of keys, written out key by key. [X, S, H, W].
+
+  The decoder attends to at most M = 4 tokens: as many elementwise products are
+  about 4 times faster on CPU than thousands of 4 x 4 matrix products.
+  """
+  keys = range(key_XxMxHxW.shape[1])
+  logits_XxSxHxM = jnp.stack(
+    [(query_XxSxHxW * key_XxMxHxW[:, m, None]).sum(-1) for m in keys], axis=-1
+  )
+  logits_XxSxHxM = logits_XxSxHxM.astype(jnp.float32) * scale
+  mask_SxHxM = mask_SxM[:, None]
+  logits_XxSxHxM = jnp.where(mask_SxHxM, logits_XxSxHxM, -jnp.inf)
+  weights = jax.nn.softmax(logits_XxSxHxM, axis=-1).astype(value_XxMxHxW.dtype)
+  parts = [weights[..., m, None] * value_XxMxHxW[:, m, None] for m in keys]
+  return sum(parts[1:], start=parts[0])
+
+
 class Heads(nn.Module):
   """A linear map into H heads of width W, without bias. [..., H, W]."""
 

@@ -129,10 +129,10 @@ class DecoderLayer(nn.Module):
     train: bool,
   ) -> jax.Array:
     S = x_BxKxSxD.shape[2]
-    causal_1xSxS = jnp.tril(jnp.ones((S, S), bool))[None]
+    causal_SxS = jnp.tril(jnp.ones((S, S), bool))
     key, value = self.self_k(x_BxKxSxD), self.self_v(x_BxKxSxD)
     return self._layer(
-      x_BxKxSxD, key, value, causal_1xSxS, memory, mask_BxN, train
+      x_BxKxSxD, key, value, causal_SxS, memory, mask_BxN, train
     )
 
   def decode_step(
@@ -150,16 +150,16 @@ class DecoderLayer(nn.Module):
       cache.value_BxKxMxHxW.at[:, :, step].set(self.self_v(x_BxKxD)),
     )
     M = cache.key_BxKxMxHxW.shape[2]
-    so_far_1x1xM = (jnp.arange(M) <= step)[None, None]
+    so_far_1xM = (jnp.arange(M) <= step)[None]
     key, value = cache.key_BxKxMxHxW, cache.value_BxKxMxHxW
-    x = self._layer(x, key, value, so_far_1x1xM, memory, mask_BxN, False)
+    x = self._layer(x, key, value, so_far_1xM, memory, mask_BxN, False)
     return x[:, :, 0], cache
 
   def _layer(self, x, key, value, self_mask, memory, mask_BxN, train):
     B, K, S, D = x.shape
     scale = self.head_width**-0.5
     flat = lambda a: a.reshape(B * K, *a.shape[2:])  # noqa: E731
-    seen = attention.attend(
+    seen = attention.attend_few(
       flat(self.self_q(x)), flat(key), flat(value), self_mask, scale
     )
     x = self.norms[0](x, self.self_o(seen).reshape(B, K, S, D), train)

@@ -80,7 +80,8 @@ def _train_encoder(
   vectors_of: Callable = jax.pmap(
     lambda params, inputs: encoder.apply(
       {"params": params}, inputs.graph, inputs.features, train=False
-    )
+    ),
+    axis_name=parallel.AXIS,
   )
   everywhere = parallel.replicate(inputs)
   ranker = inner_product_ranker(config, data, k=10)

@@ -239,7 +239,8 @@ def rqvae_task(
     )
 
   total_loss = jax.pmap(
-    lambda params, x: rqvae_loss(rqvae, params, x, settings.beta)[0]
+    lambda params, x: rqvae_loss(rqvae, params, x, settings.beta)[0],
+    axis_name=parallel.AXIS,
   )
   x_everywhere = parallel.replicate(x_IxC)
   batch = parallel.global_batch(min(settings.batch_size, len(x_IxC)))

@@ -6,19 +6,31 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import jax_utils
 
 AXIS = "device"
 
 
 def replicate(tree: Any) -> Any:
-  """A copy of every array on each local device."""
-  return jax_utils.replicate(tree)
+  """A copy of every array on each local device, [devices, ...].
+
+  Placed as pmap over `AXIS` places its results, or each program would be
+  compiled twice: for the first call and for those after it.
+  """
+  devices = jax.local_devices()
+  mesh = jax.sharding.Mesh(np.array(devices), (AXIS,))
+  by_device = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
+
+  def copies(array):
+    array = np.asarray(array)
+    stacked = np.broadcast_to(array, (len(devices), *array.shape))
+    return jax.device_put(stacked, by_device)
+
+  return jax.tree.map(copies, tree)
 
 
 def unreplicate(tree: Any) -> Any:
   """One host copy (NumPy) of what is the same on every device."""
-  return jax.device_get(jax_utils.unreplicate(tree))
+  return jax.device_get(jax.tree.map(lambda a: a[0], tree))
 
 
 def global_batch(size: int) -> int:
@@ -112,7 +124,7 @@ def map_users(
   def all_batches(arguments, users_GxB):
     return jax.lax.map(lambda u: function(arguments, u), users_GxB)
 
-  compiled = jax.pmap(all_batches)
+  compiled = jax.pmap(all_batches, axis_name=AXIS)
 
   def run(arguments, users):
     devices = jax.local_device_count()

@@ -1,4 +1,23 @@
-"""draft"""
+"""MovieLens-100K with title text and genres: the demo.
+
+Command:  make demo, or, once data/ml100k is there,
+          python -m mmgrec_jax.main --config=configs/ml100k.py
+Data:     python -m mmgrec_jax.data.ml100k --out=data/ml100k makes it.
+          Published at grouplens.org/datasets/movielens (Harper and Konstan,
+          2015).
+"""
+
 from mmgrec_jax import config as configs
-def get_config(preset=""):
-  return configs.merge({"name": "ml100k", "data": "data/ml100k"})
+
+
+def get_config(preset: str = "") -> configs.Config:
+  return configs.from_preset(
+    {
+      "name": "ml100k",
+      "data": "data/ml100k",
+      "published": (
+        "'python -m mmgrec_jax.data.ml100k' makes it from MovieLens-100K"
+      ),
+    },
+    preset,
+  )

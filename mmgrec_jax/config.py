@@ -3,12 +3,15 @@
 import difflib
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import ml_collections
 
 from mmgrec_jax.errors import UserError
 
 ConfigDict = ml_collections.ConfigDict
+# A ConfigDict whose attributes a type checker lets pass.
+Config = Any
 
 CHOICES = {
   "feature_norm": ("zscore_l2", "none"),
@@ -36,12 +39,18 @@ USED_ONLY_WITH = {
   "recid.branching": ("recid.method", "hkmeans"),
   **{
     f"synthetic.{name}": ("data", "synthetic")
-    for name in ("n_users", "n_items", "interactions_per_user", "n_tastes", "seed")
+    for name in (
+      "n_users",
+      "n_items",
+      "interactions_per_user",
+      "n_tastes",
+      "seed",
+    )
   },
 }
 
 
-def optimizer_defaults(learning_rate: float) -> ConfigDict:
+def optimizer_defaults(learning_rate: float) -> Config:
   return ConfigDict(
     {
       "name": "adamw",  # or sgd, the paper's
@@ -56,9 +65,9 @@ def optimizer_defaults(learning_rate: float) -> ConfigDict:
   )
 
 
-def default_config() -> ConfigDict:
+def default_config() -> Config:
   """The tuned defaults; config files change what their data set needs."""
-  config = ConfigDict()
+  config: Config = ConfigDict()
   config.name = "mmgrec"  # of the default workdir, runs/<name>
   config.data = ""  # data set folder, or 'synthetic'
   config.published = ""  # where the data is published, for the error message
@@ -139,11 +148,44 @@ def default_config() -> ConfigDict:
   return config
 
 
-def merge(overrides: dict) -> ConfigDict:
-  """The defaults with a config file's choices. Unknown keys are errors."""
+# The paper's settings (§4.3): SGD, learning rate 1e-3, L2 1e-5, one target for
+# each history, softmax over the whole vocabulary.
+_PAPER_SGD = {
+  "name": "sgd",
+  "learning_rate": 1e-3,
+  "weight_decay": 1e-5,
+  "schedule": "constant",
+}
+PAPER = {
+  "embed": {"batch_size": 3000, "l2": 0.0, "optimizer": _PAPER_SGD},
+  "rqvae": {"batch_size": 3000, "optimizer": _PAPER_SGD},
+  "generator": {
+    "batch_size": 3000,
+    "targets_per_history": 1,
+    "trie_softmax": False,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "decoder_head_width": 64,
+    "optimizer": _PAPER_SGD,
+  },
+}
+
+
+def from_preset(overrides: dict, preset: str) -> Config:
+  """The config of a file and what follows its colon.
+
+  Args:
+    overrides: the file's own choices, nested as the settings are.
+    preset: '' for the tuned defaults, 'paper' for the paper's settings.
+  """
+  if preset not in ("", "paper"):
+    raise UserError(f"No preset {preset!r} after the colon; there is 'paper'.")
   config = default_config()
-  for key, value in flatten(overrides):
-    set_value(config, key, value)
+  for source in [overrides] + [PAPER] * (preset == "paper"):
+    for key, value in flatten(source):
+      set_value(config, key, value)
+  if preset:
+    config.name = f"{config.name}-{preset}"
   return config
 
 
@@ -156,7 +198,7 @@ def flatten(tree, prefix: str = "") -> Iterator[tuple[str, object]]:
       yield f"{prefix}{name}", value
 
 
-def set_value(config: ConfigDict, key: str, value: object) -> None:
+def set_value(config: Config, key: str, value: object) -> None:
   """Sets `a.b.c`, keeping the default's type.
 
   Raises:
@@ -191,7 +233,7 @@ def unknown_key(key: str) -> str:
   )
 
 
-def check(config: ConfigDict) -> None:
+def check(config: Config) -> None:
   """Bad or ineffective values, before anything starts.
 
   Raises:
@@ -236,7 +278,7 @@ def check(config: ConfigDict) -> None:
     )
 
 
-def to_json(config: ConfigDict) -> str:
+def to_json(config: Config) -> str:
   """Stable text form, for config.json."""
   return json.dumps(config.to_dict(), indent=1, sort_keys=True)
 

@@ -1,7 +1,11 @@
-"""The command: python -m mmgrec_jax.main --config=configs/ml100k.py
+"""Trains and evaluates MMGRec as a config file says.
 
-Trains and evaluates MMGRec as a config file says. Any setting can be given as
---config.KEY=VALUE. A killed run goes on with the same command.
+    python -m mmgrec_jax.main --config=configs/ml100k.py
+    python -m mmgrec_jax.main --config=configs/kwai.py:paper --config.seed=3
+
+Any setting can be given as --config.KEY=VALUE. Killed at any moment, the same
+command goes on where it was. Exit codes: 0 done, 1 failed, 2 wrong input or
+settings, 128 + n stopped by signal n.
 """
 
 import os
@@ -9,30 +13,81 @@ import sys
 from pathlib import Path
 
 from absl import app, flags, logging
+from ml_collections import config_flags
 
-# More fake CPU devices than cores deadlock without more XLA threads.
-os.environ.setdefault("NPROC", "8")
-
-from ml_collections import config_flags  # noqa: E402
-
-from mmgrec_jax import config as configs  # noqa: E402
-from mmgrec_jax import pipeline  # noqa: E402
-from mmgrec_jax.errors import UserError  # noqa: E402
-from mmgrec_jax.training.loop import Interrupted, NonFiniteLoss  # noqa: E402
+from mmgrec_jax import config as configs
+from mmgrec_jax.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
-  "config", None, "Experiment, such as configs/kwai.py or configs/kwai.py:paper"
+  "config", None, "Experiment: configs/kwai.py, or configs/kwai.py:paper."
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Default: runs/<config.name>")
+_WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Folder of the run; default runs/<config.name>."
+)
 
 
-def main(argv) -> None:
+def main(argv: list[str]) -> None:
+  """Runs the pipeline; errors a person can mend come without a traceback."""
   del argv
-  logging.set_verbosity(logging.WARNING)
+  logging.set_verbosity(logging.ERROR)
+  # More fake CPU devices than cores deadlock with too few XLA threads.
+  if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+    os.environ.setdefault("NPROC", "8")
+  # Imported late: XLA reads the environment when it starts.
+  from mmgrec_jax import pipeline
+  from mmgrec_jax.training.loop import Interrupted, NonFiniteLoss
+
   config = _CONFIG.value
-  pipeline.run(config, _WORKDIR.value or Path("runs") / config.name)
+  try:
+    pipeline.run(config, _WORKDIR.value or Path("runs") / config.name)
+  except UserError as error:
+    _leave(error, 2)
+  except NonFiniteLoss as error:
+    _leave(error, 1)
+  except Interrupted as error:
+    _leave(error, 128 + error.signal)
+
+
+def _leave(error: Exception | str, code: int) -> None:
+  print(f"\nerror: {error}", file=sys.stderr)
+  sys.exit(code)
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+  """Reads the command line; a bad setting becomes one sentence."""
+  try:
+    rest = flags.FLAGS(argv)
+    if _CONFIG.value is None:
+      raise UserError("give --config=FILE, such as configs/ml100k.py.")
+    return rest
+  except Exception as error:
+    _leave(_explain(argv, error), 2)
+  raise AssertionError("unreachable")
+
+
+def _explain(argv: list[str], error: Exception) -> str:
+  """The config library's errors name no fix; find what was meant."""
+  if isinstance(error, FileNotFoundError):
+    return "--config: no such file; those that come with this are in configs/."
+  known = dict(configs.flatten(configs.default_config()))
+  for argument in argv:
+    flag, _, key = argument.lstrip("-").partition("=")[0].partition(".")
+    if flag == "config" and key and key not in known:
+      return configs.unknown_key(key)
+  return str(error)
+
+
+def help_text() -> str:
+  """Every setting and its default, for --help."""
+  lines = [
+    f"  --config.{key}={value}"
+    for key, value in configs.flatten(configs.default_config())
+  ]
+  return "\nSettings and their defaults (config.py explains them):\n" + (
+    "\n".join(lines)
+  )
 
 
 if __name__ == "__main__":
-  flags.mark_flag_as_required("config")
-  app.run(main)
+  __doc__ = f"{__doc__}{help_text()}"
+  app.run(main, flags_parser=parse_flags)

@@ -3,16 +3,16 @@
 from pathlib import Path
 
 import jax
-from ml_collections import ConfigDict
 
 from mmgrec_jax import config as configs
+from mmgrec_jax.config import Config
 from mmgrec_jax.decoding.trie import build_trie
 from mmgrec_jax.report import tables
 from mmgrec_jax.stages import embed, generate, load, rec_ids, results
 from mmgrec_jax.workdir import Workdir
 
 
-def run(config: ConfigDict, path: str | Path) -> dict:
+def run(config: Config, path: str | Path) -> dict:
   """Data -> vectors -> Rec-IDs -> generator -> results, printed and returned.
 
   Args:

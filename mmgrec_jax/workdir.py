@@ -1,8 +1,6 @@
 """A run's folder: which settings and data it belongs to, what is done."""
 
 import json
-import os
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +17,7 @@ class Workdir:
     UserError: the folder belongs to other settings or other data.
   """
 
-  def __init__(
-    self, path: str | Path, config: configs.ConfigDict, data: Dataset
-  ):
+  def __init__(self, path: str | Path, config: configs.Config, data: Dataset):
     self.path = Path(path)
     try:
       (self.path / "embed").mkdir(parents=True, exist_ok=True)
@@ -61,13 +57,13 @@ class Workdir:
     """Atomically: a kill leaves the old file or the new one."""
     scratch = self.path / f"{name}.tmp"
     scratch.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    os.replace(scratch, self.path / name)
+    scratch.replace(self.path / name)
 
   def write_arrays(self, path: Path, arrays: dict[str, np.ndarray]) -> None:
     """An .npz, atomically."""
     scratch = path.with_name(f"tmp-{path.name}")
-    np.savez(scratch, **arrays)
-    os.replace(scratch, path)
+    np.savez(scratch, allow_pickle=False, **arrays)
+    scratch.replace(path)
 
   def note_seconds(self, stage: str, seconds: float) -> None:
     self.write_json("seconds.json", {**self.seconds(), stage: seconds})

@@ -134,7 +134,7 @@ def _check_interactions(data: Dataset) -> None:
     "item": (data.item_E, data.n_items, "item_ids"),
     "split": (data.split_E, 3, "0 train, 1 validation, 2 test"),
   }
-  for field, (array, bound, _) in bounds.items():
+  for field, (array, _, _) in bounds.items():
     if array.shape != (n,) or not np.issubdtype(array.dtype, np.integer):
       raise UserError(
         f"{data.name}: '{field}' must hold {n} integers, one per interaction,"
@@ -234,7 +234,7 @@ def save_dataset(data: Dataset, folder: str | Path) -> None:
   columns = {"user": data.user_E, "item": data.item_E, "split": data.split_E}
   if data.timestamp_E is not None:
     columns["timestamp"] = data.timestamp_E
-  np.savez(folder / "interactions.npz", **columns)
+  np.savez(folder / "interactions.npz", allow_pickle=False, **columns)
   for modality, feature in data.features.items():
     np.save(folder / f"feat_{modality}.npy", feature)
   np.save(folder / "user_ids.npy", data.user_ids)

@@ -1,15 +1,14 @@
 """Item features: from raw content to arrays, and on one scale."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
 
-def text_features(
-  texts: Sequence[str], dim: int, seed: int = 0
-) -> np.ndarray:
+def text_features(texts: Sequence[str], dim: int, seed: int = 0) -> np.ndarray:
   """TF-IDF of character 2- to 4-grams, reduced by a truncated SVD.
 
   Returns:
@@ -25,10 +24,9 @@ def text_features(
 
 def multi_hot(texts: Sequence[str]) -> np.ndarray:
   """One column for each distinct space-separated word, float32 0 or 1."""
-  words = CountVectorizer(
-    tokenizer=str.split, token_pattern=None, lowercase=False, binary=True
-  )
-  return words.fit_transform(texts).toarray().astype(np.float32)
+  words = CountVectorizer(token_pattern=r"[^ ]+", lowercase=False, binary=True)
+  counts: Any = words.fit_transform(texts)
+  return counts.toarray().astype(np.float32)
 
 
 def normalise_features(feature_IxD: np.ndarray, how: str) -> np.ndarray:

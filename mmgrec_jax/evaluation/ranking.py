@@ -15,9 +15,7 @@ import numpy as np
 from mmgrec_jax.data.dataset import Rows
 from mmgrec_jax.training import parallel
 
-Recommend = Callable[
-  [Any, jax.Array, jax.Array], tuple[jax.Array, jax.Array]
-]
+Recommend = Callable[[Any, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 
 def rank_by_inner_product(

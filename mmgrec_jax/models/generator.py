@@ -1,12 +1,15 @@
 """The generator (paper §3.3-3.4): a history in, Rec-IDs of liked items out."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn, struct
+from flax import linen as nn
+from flax import struct
 
-from mmgrec_jax.decoding import beam_search, trie as tries
+from mmgrec_jax.decoding import beam_search
+from mmgrec_jax.decoding import trie as tries
 from mmgrec_jax.nn import transformer
 
 ENCODERS = ("relation", "sinusoidal", "none")
@@ -215,7 +218,7 @@ def generate(
     history_BxH: all items the user has seen (-1 = padding last). The first
       `history_length` are read; all are excluded.
   """
-  call = functools.partial(model.apply, {"params": params})
+  call: Any = functools.partial(model.apply, {"params": params})
   read_BxN = history_BxH[:, :history_length]
   memory = call(vectors, user_B, read_BxN, train=False, method="encode")
 

@@ -4,6 +4,8 @@ Two modules, because eq. 10 is optimised alternately: `GraphEncoder` learns h
 from interactions, `RQVAE` learns to write h in three codewords.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import jraph
@@ -108,7 +110,8 @@ def rqvae_loss(
     loss, and as auxiliary its terms and the quantizer's choices.
   """
   h_BxD = jax.lax.stop_gradient(h_BxD)
-  _, h_hat_BxD, quantized = model.apply({"params": params}, h_BxD)
+  out: Any = model.apply({"params": params}, h_BxD)
+  _, h_hat_BxD, quantized = out
   reconstruction = ((h_BxD - h_hat_BxD) ** 2).sum(axis=1).mean()
   codebook = quantizer.commitment_loss(quantized, beta)
   terms = {"reconstruction": reconstruction, "codebook": codebook}

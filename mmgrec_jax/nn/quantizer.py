@@ -35,7 +35,9 @@ def nearest_codeword(x_BxD: jax.Array, codebook_LxD: jax.Array) -> jax.Array:
   return distance.argmin(axis=1).astype(jnp.int32)
 
 
-def residual_quantize(z_BxD: jax.Array, codebooks_MxLxD: jax.Array) -> Quantized:
+def residual_quantize(
+  z_BxD: jax.Array, codebooks_MxLxD: jax.Array
+) -> Quantized:
   """Eq. 7-8: each level quantizes what the levels before left over."""
 
   def level(residual_BxD, codebook_LxD):

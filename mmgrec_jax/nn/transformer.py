@@ -3,13 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn, struct
+from flax import linen as nn
+from flax import struct
 
 from mmgrec_jax.nn import attention
 
 
 def sinusoidal_positions(length: int, width: int) -> np.ndarray:
-  """Sine and cosine positions of Vaswani et al. 2017, float32 [length, width]."""
+  """Positions of Vaswani et al. 2017, float32 [length, width]."""
   place = np.arange(length)[:, None]
   rate = np.exp(-np.log(10000.0) * (np.arange(width) // 2 * 2) / width)
   angle = place * rate

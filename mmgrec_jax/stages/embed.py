@@ -1,12 +1,13 @@
 """Stage 2: Graph RQ-VAE turns interactions and features into vectors."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
+from mmgrec_jax.config import Config
 from mmgrec_jax.data import sampling
 from mmgrec_jax.data.dataset import TRAIN, Dataset
 from mmgrec_jax.evaluation.evaluate import evaluate
@@ -23,18 +24,19 @@ from mmgrec_jax.training.writer import Writer
 from mmgrec_jax.workdir import Workdir
 
 
-def inner_product_ranker(config: ConfigDict, data: Dataset, k: int) -> Ranker:
+def inner_product_ranker(config: Config, data: Dataset, k: int) -> Ranker:
   """Ranks by h_u . h_i; its parameters are the pair (h_user, h_item)."""
 
   def recommend(params, user_B, history_BxH):
-    return rank_by_inner_product(*params, user_B, history_BxH, k)
+    h_user, h_item = params
+    return rank_by_inner_product(h_user, h_item, user_B, history_BxH, k)
 
   return Ranker(
     recommend, data.rows(TRAIN), config.evaluation.batch_size, config.seed
   )
 
 
-def embed(config: ConfigDict, data: Dataset, folder: Workdir) -> Vectors:
+def embed(config: Config, data: Dataset, folder: Workdir) -> Vectors:
   """h_user and h_item, trained or read from embed/vectors.npz.
 
   The file also holds what was quantized and the semantic tokens.
@@ -51,7 +53,7 @@ def embed(config: ConfigDict, data: Dataset, folder: Workdir) -> Vectors:
     return Vectors(jnp.asarray(saved["user"]), jnp.asarray(saved["item"]))
 
 
-def _rqvae(config: ConfigDict) -> RQVAE:
+def _rqvae(config: Config) -> RQVAE:
   return RQVAE(
     hidden=config.rqvae.hidden,
     latent=config.rqvae.latent,
@@ -61,7 +63,7 @@ def _rqvae(config: ConfigDict) -> RQVAE:
 
 
 def _train_encoder(
-  config: ConfigDict, data: Dataset, features: jax.Array, folder: Workdir
+  config: Config, data: Dataset, features: jax.Array, folder: Workdir
 ) -> tuple[np.ndarray, np.ndarray]:
   """Eq. 10, both losses in turn. Returns the best epoch's h."""
   encoder = GraphEncoder(
@@ -113,7 +115,7 @@ def _train_encoder(
 
 
 def _train_rqvae(
-  config: ConfigDict, x_IxC: jax.Array, folder: Workdir
+  config: Config, x_IxC: jax.Array, folder: Workdir
 ) -> dict[str, np.ndarray]:
   """The RQ-VAE on the final h, until its loss stops falling."""
   model = _rqvae(config)
@@ -129,10 +131,11 @@ def _train_rqvae(
     stage_key(config, 3),
   )
   folder.note_seconds("rqvae", progress.seconds)
-  _, x_hat, quantized = model.apply({"params": best}, x_IxC)
+  out: Any = model.apply({"params": best}, x_IxC)
+  _, x_hat, quantized = out
   x = np.asarray(x_IxC)
   return {
     "quantized": x,
     "codes": np.asarray(quantized.codes_BxM),
-    "r2": np.float64(r_squared(x, np.asarray(x_hat))),
+    "r2": np.array(r_squared(x, np.asarray(x_hat))),
   }

@@ -3,8 +3,8 @@
 from typing import Any
 
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
+from mmgrec_jax.config import Config
 from mmgrec_jax.data.dataset import TRAIN, Dataset
 from mmgrec_jax.decoding.trie import Trie
 from mmgrec_jax.evaluation.evaluate import evaluate
@@ -20,7 +20,7 @@ from mmgrec_jax.workdir import Workdir
 
 
 def build_generator(
-  config: ConfigDict, data: Dataset, rec_ids: RecIds
+  config: Config, data: Dataset, rec_ids: RecIds
 ) -> Generator:
   """The module that `config.generator` describes."""
   chosen = config.generator
@@ -49,14 +49,17 @@ def standardise(vectors: Vectors) -> Vectors:
 
 
 def beam_ranker(
-  config: ConfigDict, data: Dataset, model: Generator, beam_width: int
+  config: Config, data: Dataset, model: Generator, beam_width: int
 ) -> Ranker:
   """Ranks by beam search; its parameters are (params, vectors, trie)."""
 
   def recommend(params, user_B, history_BxH):
+    weights, vectors, trie = params
     return generate(
       model,
-      *params,
+      weights,
+      vectors,
+      trie,
       user_B,
       history_BxH,
       config.generator.history_length,
@@ -69,7 +72,7 @@ def beam_ranker(
 
 
 def train_generator(
-  config: ConfigDict,
+  config: Config,
   data: Dataset,
   folder: Workdir,
   model: Generator,

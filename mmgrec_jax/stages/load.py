@@ -5,15 +5,15 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
+from mmgrec_jax.config import Config
 from mmgrec_jax.data.dataset import Dataset, load_dataset
 from mmgrec_jax.data.features import normalise_features
 from mmgrec_jax.data.synthetic import make_synthetic
 from mmgrec_jax.errors import UserError
 
 
-def load_data(config: ConfigDict) -> Dataset:
+def load_data(config: Config) -> Dataset:
   """Reads `config.data`, or makes the synthetic set.
 
   Raises:
@@ -37,7 +37,7 @@ def load_data(config: ConfigDict) -> Dataset:
   return data
 
 
-def joined_features(config: ConfigDict, data: Dataset) -> jax.Array:
+def joined_features(config: Config, data: Dataset) -> jax.Array:
   """All modalities side by side, each normalised. float32 [I, F]."""
   parts = [
     normalise_features(data.features[m], config.feature_norm)
@@ -46,6 +46,6 @@ def joined_features(config: ConfigDict, data: Dataset) -> jax.Array:
   return jnp.asarray(np.concatenate(parts, axis=1))
 
 
-def stage_key(config: ConfigDict, purpose: int) -> jax.Array:
+def stage_key(config: Config, purpose: int) -> jax.Array:
   """A key of its own for each purpose, all from `config.seed`."""
   return jax.random.fold_in(jax.random.key(config.seed), purpose)

@@ -1,15 +1,15 @@
 """Stage 3: Rec-IDs, and whether they are worth the next stage."""
 
 import numpy as np
-from ml_collections import ConfigDict
 
+from mmgrec_jax.config import Config
 from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.recid import assign, hkmeans, quality
 from mmgrec_jax.workdir import Workdir
 
 
 def make_rec_ids(
-  config: ConfigDict, data: Dataset, folder: Workdir
+  config: Config, data: Dataset, folder: Workdir
 ) -> assign.RecIds:
   """Rec-IDs from embed/vectors.npz, written to recids.npz.
 

@@ -4,8 +4,8 @@ import time
 
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
+from mmgrec_jax.config import Config
 from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.evaluation.evaluate import (
   chance,
@@ -24,7 +24,7 @@ def popularity_vectors(data: Dataset):
 
 
 def report_results(
-  config: ConfigDict, data: Dataset, folder: Workdir, systems: dict
+  config: Config, data: Dataset, folder: Workdir, systems: dict
 ) -> dict:
   """Scores systems on validation and test; prints, saves, returns.
 

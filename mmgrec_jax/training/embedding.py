@@ -101,10 +101,8 @@ def rqvae_update(
       gather(quantized.residuals_MxBxD, axis=1, tiled=True),
       gather(quantized.codewords_MxBxD, axis=1, tiled=True),
     )
-  updates, opt_state = optimizer.update(
-    gradient, state.opt_state, state.params
-  )
-  params = optax.apply_updates(state.params, updates)
+  updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+  params: Any = optax.apply_updates(state.params, updates)
   level_M = jnp.arange(model.levels)
   usage = state.extra.at[level_M[None], quantized.codes_BxM].add(1)
   reseeded = _reseed(params["codebooks"], usage, quantized, seed_key)
@@ -149,16 +147,14 @@ def embedding_task(
 
   def init():
     encoder_key, rqvae_key = jax.random.split(key)
-    params = encoder.init(
-      encoder_key, data.graph, data.features, train=False
-    )["params"]
-    _, h_item = encoder.apply(
+    params = encoder.init(encoder_key, data.graph, data.features, train=False)[
+      "params"
+    ]
+    h: Any = encoder.apply(
       {"params": params}, data.graph, data.features, train=False
     )
-    x = data.features if quantize_features else h_item
-    start = init_rqvae(
-      rqvae, x, rqvae_settings.codebook_start, rqvae_key, seed
-    )
+    x = data.features if quantize_features else h[1]
+    start = init_rqvae(rqvae, x, rqvae_settings.codebook_start, rqvae_key, seed)
     return new_state(
       params,
       optimizer.init(params),
@@ -182,18 +178,17 @@ def embedding_task(
     )
 
     def loss(params):
-      h_user, h_item = encoder.apply(
+      h: Any = encoder.apply(
         {"params": params},
         data.graph,
         data.features,
         train=True,
         rngs={"dropout": dropout_key},
       )
+      h_user, h_item = h
       u, i, j = h_user[user_B], h_item[positive_B], h_item[negative_BxJ]
       bpr_B = bpr_loss(u[:, None], i[:, None], j).mean(axis=1)
-      l2_B = 0.5 * (
-        (u**2).sum(-1) + (i**2).sum(-1) + (j**2).sum(-1).mean(-1)
-      )
+      l2_B = 0.5 * ((u**2).sum(-1) + (i**2).sum(-1) + (j**2).sum(-1).mean(-1))
       sums = {"bpr": (bpr_B * real_B).sum(), "l2": (l2_B * real_B).sum()}
       return sums["bpr"] + settings.l2 * sums["l2"], (sums, h_item)
 
@@ -218,9 +213,7 @@ def embedding_task(
   )
 
 
-def rqvae_task(
-  rqvae: RQVAE, x_IxC: jax.Array, params: Any, settings
-) -> Task:
+def rqvae_task(rqvae: RQVAE, x_IxC: jax.Array, params: Any, settings) -> Task:
   """L_rqvae alone, once h is final, until its loss on all items stops falling.
 
   Args:

@@ -1,5 +1,7 @@
 """Training of the generator: cross-entropy of Rec-ID tokens (paper §3.4)."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -51,7 +53,7 @@ def generator_loss(
   """
   real_BxT = targets_BxT >= 0
   item_BxT = jnp.maximum(targets_BxT, 0)
-  semantic, last = model.apply(
+  logits: Any = model.apply(
     {"params": params},
     data.vectors,
     user_B,
@@ -61,7 +63,7 @@ def generator_loss(
     rngs={} if dropout_key is None else {"dropout": dropout_key},
   )
   log_p_BxTxM = token_log_probs(
-    semantic, last, data.trie, item_BxT, model.trie_softmax
+    *logits, data.trie, item_BxT, model.trie_softmax
   )
   loss_M = -(log_p_BxTxM * real_BxT[..., None]).sum(axis=(0, 1))
   terms = {f"level_{m + 1}": loss_M[m] for m in range(model.levels)}

@@ -1,5 +1,6 @@
 """The one training loop: epochs, validation, early stop, resume, progress."""
 
+import contextlib
 import dataclasses
 import signal
 import sys
@@ -91,20 +92,24 @@ class NonFiniteLoss(RuntimeError):
 
 
 class Interrupted(RuntimeError):
-  """SIGTERM or SIGINT arrived; the state was saved."""
+  """A signal asked the process to end; the state was saved."""
+
+  def __init__(self, message: str, number: int):
+    super().__init__(message)
+    self.signal = number
 
 
 class _Signals:
   """Notes SIGTERM and SIGINT instead of dying in the middle of a step."""
 
+  received: int | None = None
+
   def __enter__(self):
-    self.received = None
     self._old = {}
     for number in (signal.SIGTERM, signal.SIGINT):
-      try:
+      # Only the main thread may do this; elsewhere signals keep their way.
+      with contextlib.suppress(ValueError):
         self._old[number] = signal.signal(number, self._note)
-      except ValueError:  # not the main thread
-        pass
     return self
 
   def _note(self, number, _):
@@ -115,16 +120,143 @@ class _Signals:
       signal.signal(number, handler)
 
 
-def _means(task: Task, first_step: int, metrics: Any) -> dict[str, np.ndarray]:
-  """Host copies of a call's metrics; stops at the first bad loss."""
-  metrics = parallel.unreplicate(metrics)
-  bad = np.flatnonzero(~np.isfinite(metrics["loss"]))
-  if len(bad):
-    raise NonFiniteLoss(
-      f"{task.name}: the loss is {metrics['loss'][bad[0]]} at step"
-      f" {first_step + bad[0] + 1}"
+class _Session:
+  """One `fit`: the state on the devices and everything that surrounds it."""
+
+  def __init__(self, task, schedule, checkpoints, writer, key):
+    self.task, self.schedule, self.key = task, schedule, key
+    self.checkpoints, self.writer = checkpoints, writer
+    state, self.best = self._resume(jax.device_get(task.init()))
+    self.step = int(state.step)
+    self.state = parallel.replicate(state)
+    self.data = parallel.replicate(task.data)
+    self.run = parallel.run_steps(task.step, task.plan, task.steps_per_epoch)
+    self.before = self.progress.seconds
+    self.started = self.saved = time.monotonic()
+    self.signals = _Signals()
+    writer.rewind(task.name, self.epoch)
+    self.bar = tqdm(
+      total=schedule.epochs * task.steps_per_epoch,
+      initial=self.step,
+      desc=task.name,
+      unit="step",
+      file=sys.stdout,
+      mininterval=0.5 if sys.stdout.isatty() else 20.0,
+      dynamic_ncols=True,
     )
-  return metrics
+
+  def _resume(self, state: TrainState) -> tuple[TrainState, Any]:
+    self.progress = Progress()
+    found = self.checkpoints.latest(
+      {"state": state, "progress": self.progress.to_tree()}, state.params
+    )
+    if found is None:
+      return state, state.params
+    last, best = found
+    self.progress = Progress.from_tree(last["progress"])
+    return last["state"], best
+
+  @property
+  def epoch(self) -> int:
+    return self.step // self.task.steps_per_epoch
+
+  def goes_on(self) -> bool:
+    """Whether another epoch is due."""
+    if self.epoch >= self.schedule.epochs:
+      return False
+    best = self.progress.best_epoch
+    return best < 0 or self.epoch - 1 - best < self.schedule.patience
+
+  def train_epoch(self) -> dict[str, float]:
+    """The rest of this epoch. Returns its mean metrics and its speed."""
+    began, first = time.monotonic(), self.step
+    end = (self.epoch + 1) * self.task.steps_per_epoch
+    collected, pending = [], None
+    while self.step < end:
+      n = min(self.schedule.steps_per_call, end - self.step)
+      self.state, metrics = self.run(self.state, self.data, self.key, n)
+      # Fetched one call late: the device never waits for the host.
+      if pending is not None:
+        collected.append(self._fetch(*pending))
+      pending = (self.step, metrics)
+      self.step += n
+      self.bar.update(n)
+      if self.step < end and self._save_due():
+        collected.append(self._fetch(*pending))
+        pending = None
+        self.save()
+    if pending is not None:
+      collected.append(self._fetch(*pending))
+    took = time.monotonic() - began
+    share = (self.step - first) / self.task.steps_per_epoch
+    return {
+      **{
+        k: float(np.mean([c[k].mean() for c in collected]))
+        for k in collected[0]
+      },
+      "seconds": took,
+      "samples_per_second": share * self.task.samples_per_epoch / took,
+    }
+
+  def _fetch(self, first_step: int, metrics) -> dict[str, np.ndarray]:
+    """Host copies of one call's metrics; stops at a bad loss."""
+    metrics = parallel.unreplicate(metrics)
+    bad = np.flatnonzero(~np.isfinite(metrics["loss"]))
+    if len(bad):
+      self.checkpoints.close()
+      raise NonFiniteLoss(
+        f"{self.task.name}: the loss is {metrics['loss'][bad[0]]} at step"
+        f" {first_step + bad[0] + 1}; the last good checkpoint is in"
+        f" {self.checkpoints.folder}. Start a new workdir with a lower"
+        f" learning_rate or clip."
+      )
+    return metrics
+
+  def finish_epoch(self, line: dict[str, float]) -> None:
+    """Validates the epoch just trained, logs it, saves when it is time."""
+    epoch = self.epoch - 1
+    last = epoch + 1 == self.schedule.epochs
+    if (epoch + 1) % self.schedule.eval_every == 0 or last:
+      line["valid"] = self.task.validate(self.state.params)
+      if line["valid"] > self.progress.best_score:
+        self.progress.best_score = line["valid"]
+        self.progress.best_epoch = epoch
+        self.best = parallel.unreplicate(self.state.params)
+    self.writer.write(self.task.name, epoch, line)
+    self.bar.set_postfix_str(
+      f"epoch {epoch + 1}, loss {line['loss']:.4f}, valid"
+      f" {line.get('valid', np.nan):.4f}, best {self.progress.best_score:.4f},"
+      f" {line['samples_per_second']:,.0f} samples/s",
+      refresh=False,
+    )
+    if self._save_due():
+      self.save()
+
+  def _save_due(self) -> bool:
+    waited = time.monotonic() - self.saved
+    return (
+      waited > self.schedule.checkpoint_seconds
+      or self.signals.received is not None
+    )
+
+  def save(self) -> None:
+    """Saves where the run is; if a signal asked for the end, ends it."""
+    self.saved = time.monotonic()
+    self.progress.seconds = self.before + self.saved - self.started
+    last = {
+      "state": parallel.unreplicate(self.state),
+      "progress": self.progress.to_tree(),
+    }
+    self.checkpoints.save(self.step, last, self.best)
+    number = self.signals.received
+    if number is not None:
+      self.checkpoints.close()
+      raise Interrupted(
+        f"{self.task.name}: stopped by {signal.Signals(number).name} at step"
+        f" {self.step}, state saved in {self.checkpoints.folder}; the same"
+        " command goes on from there.",
+        number,
+      )
 
 
 def fit(
@@ -144,116 +276,12 @@ def fit(
 
   Raises:
     NonFiniteLoss: naming the step and the last good checkpoint.
-    Interrupted: after saving, when the process is asked to end.
+    Interrupted: after saving, when a signal asks the process to end.
   """
-  state = jax.device_get(task.init())
-  best = state.params
-  progress = Progress()
-  found = checkpoints.latest(
-    {"state": state, "progress": progress.to_tree()}, best
-  )
-  if found is not None:
-    last, best = found
-    state, progress = last["state"], Progress.from_tree(last["progress"])
-  per_epoch = task.steps_per_epoch
-  step = int(state.step)
-  writer.rewind(task.name, step // per_epoch)
-  run = parallel.run_steps(task.step, task.plan, per_epoch)
-  state, data = parallel.replicate(state), parallel.replicate(task.data)
-  started = saved = time.monotonic()
-  before = progress.seconds
-
-  def save():
-    progress.seconds = before + time.monotonic() - started
-    last = {
-      "state": parallel.unreplicate(state), "progress": progress.to_tree()
-    }
-    checkpoints.save(step, last, best)
-
-  bar = tqdm(
-    total=schedule.epochs * per_epoch,
-    initial=step,
-    desc=task.name,
-    unit="step",
-    file=sys.stdout,
-    mininterval=1.0 if sys.stdout.isatty() else 20.0,
-    dynamic_ncols=True,
-  )
-  with bar, _Signals() as signals:
-    while step < schedule.epochs * per_epoch:
-      epoch, epoch_started = step // per_epoch, time.monotonic()
-      if progress.best_epoch >= 0 and (
-        epoch - 1 - progress.best_epoch >= schedule.patience
-      ):
-        break
-      collected, pending = [], None
-      while step < (epoch + 1) * per_epoch:
-        n = min(schedule.steps_per_call, (epoch + 1) * per_epoch - step)
-        state, metrics = run(state, data, key, n)
-        # Fetched one call late: the device never waits for the host.
-        if pending is not None:
-          collected.append(_fetch(task, pending, checkpoints))
-        pending = (step, metrics)
-        step += n
-        bar.update(n)
-        due = time.monotonic() - saved > schedule.checkpoint_seconds
-        inside = step < (epoch + 1) * per_epoch
-        if inside and (due or signals.received):
-          collected.append(_fetch(task, pending, checkpoints))
-          pending = None
-          save()
-          saved = time.monotonic()
-        if inside and signals.received:
-          _stop(task, checkpoints, signals.received)
-      if pending is not None:
-        collected.append(_fetch(task, pending, checkpoints))
-      means = {
-        name: float(np.concatenate([c[name] for c in collected]).mean())
-        for name in collected[0]
-      }
-      took = time.monotonic() - epoch_started
-      line = {**means, "seconds": took}
-      line["samples_per_second"] = task.samples_per_epoch / took
-      final = epoch + 1 == schedule.epochs
-      if (epoch + 1) % schedule.eval_every == 0 or final:
-        line["valid"] = task.validate(state.params)
-        if line["valid"] > progress.best_score:
-          progress.best_score, progress.best_epoch = line["valid"], epoch
-          best = parallel.unreplicate(state.params)
-      writer.write(task.name, epoch, line)
-      bar.set_postfix_str(
-        f"epoch {epoch + 1}, loss {means['loss']:.4f}, valid"
-        f" {line.get('valid', progress.best_score):.4f} (best"
-        f" {progress.best_score:.4f}),"
-        f" {line['samples_per_second']:,.0f} samples/s",
-        refresh=False,
-      )
-      due = time.monotonic() - saved > schedule.checkpoint_seconds
-      if due or signals.received:
-        save()
-        saved = time.monotonic()
-      if signals.received:
-        _stop(task, checkpoints, signals.received)
-  save()
+  session = _Session(task, schedule, checkpoints, writer, key)
+  with session.bar, session.signals:
+    while session.goes_on():
+      session.finish_epoch(session.train_epoch())
+    session.save()
   checkpoints.close()
-  return best, progress
-
-
-def _fetch(task, pending, checkpoints):
-  first_step, metrics = pending
-  try:
-    return _means(task, first_step, metrics)
-  except NonFiniteLoss as error:
-    checkpoints.close()
-    raise NonFiniteLoss(
-      f"{error}; the last good checkpoint is in {checkpoints.folder}. Lower"
-      " the learning rate, or raise clip's strength, and start a new workdir."
-    ) from None
-
-
-def _stop(task, checkpoints, number):
-  checkpoints.close()
-  raise Interrupted(
-    f"{task.name}: stopped by {signal.Signals(number).name}, state saved in"
-    f" {checkpoints.folder}; the same command goes on from there."
-  )
+  return session.best, session.progress

@@ -74,9 +74,7 @@ def mean_gradient(
   return gradient, metrics, out
 
 
-def run_steps(
-  step: Callable, plan: Callable, steps_per_epoch: int
-) -> Callable:
+def run_steps(step: Callable, plan: Callable, steps_per_epoch: int) -> Callable:
   """Compiles `n` steps of training on all devices into one program.
 
   Args:

@@ -4,9 +4,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import optax
 from flax import struct
+
+from mmgrec_jax.config import Config
 
 
 @struct.dataclass
@@ -28,7 +29,7 @@ def new_state(params: Any, opt_state: Any, extra: Any = ()) -> TrainState:
 
 
 def make_optimizer(
-  settings: ml_collections.ConfigDict, total_steps: int
+  settings: Config, total_steps: int
 ) -> optax.GradientTransformation:
   """AdamW or SGD with warm-up and a cosine or constant schedule.
 

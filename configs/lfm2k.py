@@ -1,0 +1,23 @@
+"""Last.FM-2K artists with text and audio features.
+
+Command:  python -m mmgrec_jax.main --config=configs/lfm2k.py --config.data=DIR
+Data:     1,858 users, 1,425 artists, 56,345 interactions, published 80/10/10
+          split; Last.FM-2K is from HetRec 2011, the features from Zenodo record
+          15403972. DIR holds interactions.npz and feat_<modality>.npy.
+"""
+
+from mmgrec_jax import config as configs
+
+
+def get_config(preset: str = "") -> configs.Config:
+  return configs.from_preset(
+    {
+      "name": "lfm2k",
+      "data": "data/lfm2k",
+      "published": (
+        "Last.FM-2K with features is published as Zenodo record 15403972"
+      ),
+      "generator": {"history_length": 24},
+    },
+    preset,
+  )

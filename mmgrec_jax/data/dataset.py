@@ -165,7 +165,7 @@ def _check_interactions(data: Dataset) -> None:
   empty = np.flatnonzero(np.bincount(data.user_E, minlength=data.n_users) == 0)
   if len(empty):
     raise UserError(
-      f"{data.name}: user {data.user_ids[empty[0]]!r} (row {empty[0]}) has no"
+      f"{data.name}: user {str(data.user_ids[empty[0]])!r} (row {empty[0]}) has no"
       f" interaction; drop such users ({len(empty)} of them)."
     )
 
@@ -247,8 +247,9 @@ def save_dataset(data: Dataset, folder: str | Path) -> None:
 
 def _load(path: Path) -> np.ndarray:
   try:
-    return np.load(path, allow_pickle=False)
-  except (ValueError, OSError, EOFError) as error:
+    with path.open("rb") as file:
+      return np.load(file, allow_pickle=False)
+  except Exception as error:  # zip, zlib and NumPy each raise their own kind
     raise UserError(
       f"{path}: not a readable NumPy file without pickled objects ({error});"
       " write it again with numpy.save."
@@ -256,17 +257,18 @@ def _load(path: Path) -> np.ndarray:
 
 
 def _load_columns(path: Path) -> dict[str, np.ndarray]:
-  archive = _load(path)
-  missing = {"user", "item", "split"} - set(archive)
+  try:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+      columns = {name: archive[name] for name in archive}
+  except Exception as error:  # as above
+    raise UserError(f"{path}: damaged ({error}); copy it again.") from error
+  missing = {"user", "item", "split"} - set(columns)
   if missing:
     raise UserError(
       f"{path}: column {sorted(missing)[0]!r} is missing; the file must hold"
       " user, item and split."
     )
-  try:
-    return {name: archive[name] for name in archive}
-  except Exception as error:  # zip, zlib and NumPy each raise their own kind
-    raise UserError(f"{path}: damaged ({error}); copy it again.") from error
+  return columns
 
 
 def load_dataset(folder: str | Path) -> Dataset:

@@ -83,7 +83,9 @@ def children_mask(trie: Trie, node: jax.Array) -> jax.Array:
 
 def last_level_mask(trie: Trie, node: jax.Array, width: int) -> jax.Array:
   """Last tokens that may follow a semantic prefix, bool [..., width]."""
-  return jnp.arange(width) < trie.count_Q[node][..., None]
+  shape = (*node.shape, width)
+  token = jax.lax.broadcasted_iota(jnp.int32, shape, node.ndim)
+  return token < trie.count_Q[node][..., None]
 
 
 @struct.dataclass

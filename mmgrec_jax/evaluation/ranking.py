@@ -64,7 +64,7 @@ class Ranker:
 
     def of_batch(arguments, user_B):
       params, (offset, items_E) = arguments
-      place_BxH = offset[user_B][:, None] + jnp.arange(longest)
+      place_BxH = offset[user_B][:, None] + jnp.arange(longest)[None]
       own_BxH = place_BxH < offset[user_B + 1][:, None]
       history_BxH = jnp.where(own_BxH, items_E[place_BxH], -1)
       return recommend(params, user_B, history_BxH)

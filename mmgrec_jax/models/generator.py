@@ -125,7 +125,7 @@ class Generator(nn.Module):
     x = self._item_table(vectors)[jnp.maximum(history_BxN, 0)]
     x = jnp.where(mask_BxN[..., None], x, 0).astype(self.dtype)
     if self.encoder == "sinusoidal":
-      x = x + transformer.sinusoidal_positions(x.shape[1], self.width)
+      x = x + transformer.sinusoidal_positions(x.shape[1], self.width)[None]
     x = self.input_dropout(x, deterministic=not train)
     h_user_BxD = vectors.user_UxD[user_B].astype(self.dtype)
     for layer in self.encode_layers:
@@ -135,8 +135,9 @@ class Generator(nn.Module):
 
   def _embed(self, token: jax.Array, step: jax.Array | int) -> jax.Array:
     """Embedding of the token before position `step`; BOS at step 0."""
-    offset = 1 + (step - 1) * self.vocabulary[0]
-    row = jnp.where(step == 0, 0, offset + token)
+    step = jnp.broadcast_to(step, token.shape)
+    row = 1 + (step - 1) * self.vocabulary[0] + token
+    row = jnp.where(step == 0, 0, row)
     places_MxD = transformer.sinusoidal_positions(self.levels, self.width)
     place = jnp.asarray(places_MxD, self.dtype)[step]
     return self.tokens(row) * self.width**0.5 + place
@@ -165,7 +166,7 @@ class Generator(nn.Module):
       x = layer(x, layer_memory, memory.mask_BxN, train)
     heads = self.semantic_heads.astype(self.dtype)
     semantic = jnp.einsum("btmd,mdl->btml", x[:, :, :-1], heads)
-    semantic = semantic.astype(jnp.float32) + self.semantic_bias
+    semantic = semantic.astype(jnp.float32) + self.semantic_bias[None, None]
     return semantic, self.last_logits(x[:, :, -1])
 
   def empty_cache(self, batch: int, beams: int) -> list[transformer.LayerCache]:
@@ -195,7 +196,7 @@ class Generator(nn.Module):
   def semantic_logits(self, x_BxKxD: jax.Array, step: jax.Array) -> jax.Array:
     """Logits of the semantic token at level `step`, float32 [B, K, L]."""
     logits = x_BxKxD @ self.semantic_heads[step].astype(self.dtype)
-    return logits.astype(jnp.float32) + self.semantic_bias[step]
+    return logits.astype(jnp.float32) + self.semantic_bias[step][None, None]
 
   def last_logits(self, x_BxKxD: jax.Array) -> jax.Array:
     """Logits of the last token, float32 [B, K, C]."""

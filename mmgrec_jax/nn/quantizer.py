@@ -31,7 +31,7 @@ def nearest_codeword(x_BxD: jax.Array, codebook_LxD: jax.Array) -> jax.Array:
   book = codebook_LxD.astype(jnp.float32)
   product = jnp.matmul(x, book.T, precision=jax.lax.Precision.HIGHEST)
   # |x|^2 is the same for every codeword.
-  distance = (book**2).sum(axis=1) - 2 * product
+  distance = (book**2).sum(axis=1)[None] - 2 * product
   return distance.argmin(axis=1).astype(jnp.int32)
 
 

@@ -95,7 +95,10 @@ def load_rec_ids(path: str | Path) -> RecIds:
     UserError: the file is damaged or two items share a Rec-ID.
   """
   try:
-    with np.load(path, allow_pickle=False) as archive:
+    with (
+      Path(path).open("rb") as file,
+      np.load(file, allow_pickle=False) as archive,
+    ):
       tokens, sizes = archive["tokens"], archive["vocabulary"]
       order = archive["order"]
   except Exception as error:  # zip, zlib and NumPy each raise their own kind

@@ -63,7 +63,7 @@ def generator_loss(
     rngs={} if dropout_key is None else {"dropout": dropout_key},
   )
   log_p_BxTxM = token_log_probs(
-    *logits, data.trie, item_BxT, model.trie_softmax
+    logits[0], logits[1], data.trie, item_BxT, model.trie_softmax
   )
   loss_M = -(log_p_BxTxM * real_BxT[..., None]).sum(axis=(0, 1))
   terms = {f"level_{m + 1}": loss_M[m] for m in range(model.levels)}

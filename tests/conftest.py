@@ -1,0 +1,27 @@
+"""All tests run on 4 fake CPU devices, and a rank promotion is an error."""
+
+import os
+
+# Before JAX starts: 4 devices on 2 cores deadlock with fewer XLA threads.
+os.environ.setdefault("NPROC", "8")
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+from mmgrec_jax.data.dataset import Dataset  # noqa: E402
+from mmgrec_jax.data.synthetic import make_synthetic  # noqa: E402
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+  return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def small_data() -> Dataset:
+  return make_synthetic(40, 30, 8, n_tastes=4, seed=1)

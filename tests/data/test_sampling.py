@@ -1,0 +1,84 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmgrec_jax.data import sampling
+from mmgrec_jax.data.dataset import Rows
+
+
+def rows_of(*items) -> Rows:
+  lengths = [len(row) for row in items]
+  return Rows(
+    np.cumsum([0, *lengths]).astype("i4"),
+    np.array([i for row in items for i in sorted(row)], "i4"),
+  )
+
+
+def test_negatives_are_unseen_and_uniform():
+  rows = rows_of([0, 1, 5, 6], [3], [], [0, 1, 2, 3, 4, 5, 6])
+  data = sampling.on_device(rows, n_items=8)
+  user = jnp.repeat(jnp.arange(4), 4000)
+  drawn = np.asarray(sampling.sample_unseen(jax.random.key(0), data, user))
+  for u, seen in enumerate([{0, 1, 5, 6}, {3}, set(), set(range(7))]):
+    count = np.bincount(drawn[4000 * u : 4000 * (u + 1)], minlength=8)
+    unseen = sorted(set(range(8)) - seen)
+    assert count.sum() == count[unseen].sum()
+    expected = 4000 / len(unseen)
+    assert np.abs(count[unseen] - expected).max() < 6 * np.sqrt(expected)
+
+
+def test_negatives_stay_in_range_when_everything_is_seen():
+  data = sampling.on_device(rows_of([0, 1, 2]), n_items=3)
+  drawn = sampling.sample_unseen(jax.random.key(0), data, jnp.zeros(9, int))
+  assert ((drawn >= 0) & (drawn < 3)).all()
+
+
+def test_an_epoch_holds_every_sample_once():
+  order = sampling.epoch_order(jax.random.key(1), n=10, steps=3, batch=4)
+  flat = np.asarray(order).ravel()
+  assert sorted(flat[flat >= 0]) == list(range(10))
+  assert (flat == -1).sum() == 2
+
+
+def test_windows_make_every_interaction_a_target_once_and_never_an_input(rng):
+  histories = [
+    rng.choice(50, size=n, replace=False) for n in (1, 2, 3, 7, 20, 0, 11)
+  ]
+  rows = rows_of(*histories)
+  data = sampling.on_device(rows, n_items=50)
+  N, T = 6, 4
+  windows = sampling.cut_windows(rows, T)
+  samples = jnp.arange(len(windows.user_S))
+  shuffled = sampling.shuffle_rows(jax.random.key(0), data)
+  user, history, targets = map(
+    np.asarray, sampling.draw_windows(shuffled, data, windows, samples, N, T)
+  )
+  seen_as_target = [[] for _ in histories]
+  for u, inputs, outputs in zip(user, history, targets, strict=True):
+    inputs, outputs = inputs[inputs >= 0], outputs[outputs >= 0]
+    everything = np.concatenate([inputs, outputs])
+    assert len(set(everything)) == len(everything)
+    assert set(everything) <= set(histories[u])
+    assert len(inputs) == min(N, len(histories[u]) - len(outputs))
+    assert len(outputs) <= max(len(histories[u]) // 2, 1)
+    seen_as_target[u] += outputs.tolist()
+  for u, targets_of_user in enumerate(seen_as_target):
+    assert sorted(targets_of_user) == sorted(histories[u])
+
+
+def test_padding_samples_draw_nothing():
+  rows = rows_of([0, 1, 2, 3])
+  data = sampling.on_device(rows, n_items=4)
+  _, history, targets = sampling.draw_windows(
+    data.item_E, data, sampling.cut_windows(rows, 2), jnp.array([-1]), 3, 2
+  )
+  assert (history == -1).all() and (targets == -1).all()
+
+
+def test_rows_are_shuffled_within_users_only():
+  rows = rows_of(range(20), range(20, 40))
+  data = sampling.on_device(rows, n_items=40)
+  a = np.asarray(sampling.shuffle_rows(jax.random.key(0), data))
+  b = np.asarray(sampling.shuffle_rows(jax.random.key(1), data))
+  assert sorted(a[:20]) == list(range(20))
+  assert not np.array_equal(a, b)

@@ -1,0 +1,144 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmgrec_jax.decoding.beam_search import beam_search, masked_log_softmax
+from mmgrec_jax.decoding.trie import build_trie
+from mmgrec_jax.recid.assign import RecIds, assign_rec_ids
+
+
+def table_model(logits, last):
+  """A model that remembers its whole prefix in the cache.
+
+  logits: [M-1, L, L, L] by step and the two tokens before.
+  last: [L, C] by the token before.
+  """
+
+  def step_logits(token_BxK, step, cache):
+    cache = jnp.where(step == 0, 0, cache * 100 + token_BxK + 1)
+    before = cache // 100 % 100
+    now = jnp.where(step == 0, 0, token_BxK)
+    return logits[step, before, now], cache
+
+  def last_logits(token_BxK, step, cache):
+    return last[token_BxK], cache
+
+  return step_logits, last_logits
+
+
+def all_scores(ids, logits, last, renormalise):
+  """Exact log-probability of every item, by following its Rec-ID."""
+  tokens = ids.tokens_IxM
+  out = np.zeros(len(tokens))
+  for i, row in enumerate(tokens):
+    for m in range(len(row)):
+      same = (tokens[:, :m] == row[:m]).all(axis=1)
+      valid = np.zeros(ids.vocabulary[m], bool)
+      valid[tokens[same, m]] = True
+      if m < len(row) - 1:
+        before = row[m - 2] + 1 if m > 1 else 0
+        scores = logits[m, before, row[m - 1] if m else 0]
+      else:
+        scores = last[row[m - 1]]
+      p = masked_log_softmax(jnp.asarray(scores), valid, renormalise)
+      out[i] += p[row[m]]
+  return out
+
+
+def random_case(rng, items, size):
+  ids = assign_rec_ids(
+    rng.integers(0, size, (items, 3)), size, rng.integers(0, 4, items)
+  )
+  logits = rng.normal(size=(3, size + 1, size, size)).astype(np.float32)
+  last = rng.normal(size=(size, ids.vocabulary[-1])).astype(np.float32)
+  return ids, jnp.asarray(logits), jnp.asarray(last)
+
+
+def search(ids, logits, last, history, width, renormalise=True):
+  run = jax.jit(
+    lambda history: beam_search(
+      *table_model(logits, last),
+      jnp.zeros((len(history), width), jnp.int32),
+      build_trie(ids),
+      history,
+      width,
+      renormalise,
+    )
+  )
+  return map(np.asarray, run(jnp.asarray(history)))
+
+
+def test_hand_made_lattice():
+  # Items 0: (0,0,0,0), 1: (0,1,0,0), 2: (1,0,0,0), 3: (1,0,0,1).
+  tokens = np.array([[0, 0, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0], [1, 0, 0, 1]])
+  ids = RecIds(tokens.astype(np.int32), (2, 2, 2, 2))
+  half = np.log(0.5)
+  logits = np.zeros((3, 3, 2, 2), np.float32)
+  logits[0, 0, 0] = np.log([0.4, 0.6])  # first token 1 is likelier
+  logits[1, 0, 0] = np.log([0.9, 0.1])
+  last = np.full((2, 2), half, np.float32)
+  items, scores = search(ids, jnp.asarray(logits), jnp.asarray(last), [[-1]], 4)
+  # .36 for item 0, .3 each for items 2 and 3, .04 for item 1.
+  assert items[0].tolist() == [0, 2, 3, 1]
+  np.testing.assert_allclose(np.exp(scores[0]), [0.36, 0.3, 0.3, 0.04], 1e-5)
+  # A single beam commits to token 1 first and never sees item 0.
+  items, _ = search(ids, jnp.asarray(logits), jnp.asarray(last), [[-1]], 1)
+  assert items[0].tolist() == [2]
+
+
+@pytest.mark.parametrize("renormalise", [True, False])
+def test_beam_equals_brute_force_when_width_covers_catalogue(rng, renormalise):
+  for items, size in ((1, 1), (12, 3), (40, 5)):
+    ids, logits, last = random_case(rng, items, size)
+    exact = all_scores(ids, logits, last, renormalise)
+    for width in (items, items + 7):
+      found, scores = search(
+        ids, logits, last, [[-1, -1]], width, renormalise
+      )
+      np.testing.assert_allclose(
+        scores[0, :items], np.sort(exact)[::-1], atol=1e-4
+      )
+      assert sorted(found[0, :items]) == list(range(items))
+      np.testing.assert_allclose(exact[found[0, :items]], scores[0, :items],
+                                 atol=1e-4)  # fmt: skip
+      assert (found[0, items:] == -1).all()
+      assert np.isneginf(scores[0, items:]).all()
+    if renormalise:
+      assert np.exp(exact).sum() == pytest.approx(1, abs=1e-4)
+
+
+def test_no_seen_repeated_or_invalid_item_for_any_catalogue_and_width(rng):
+  for trial in range(25):
+    items = int(rng.integers(1, 60))
+    ids, logits, last = random_case(rng, items, int(rng.integers(1, 6)))
+    width = int(rng.integers(1, items + 10))
+    history = np.full((3, 50), -1)
+    for b in range(3):
+      n = int(rng.integers(0, min(items, 50) + 1))
+      history[b, :n] = rng.choice(items, n, replace=False)
+    found, scores = search(ids, logits, last, history, width)
+    for b in range(3):
+      seen = set(history[b]) - {-1}
+      got = found[b][found[b] >= 0].tolist()
+      # As many as asked for, or all that are left: exclusion is exact.
+      assert len(got) == min(width, items - len(seen)), trial
+      assert len(set(got)) == len(got) and not set(got) & seen
+      assert max(got, default=0) < items
+      assert (np.diff(scores[b][: len(got)]) <= 0).all()
+      assert (found[b, len(got) :] == -1).all()
+
+
+def test_seen_items_free_their_beams_for_others(rng):
+  ids, logits, last = random_case(rng, 40, 3)
+  exact = all_scores(ids, logits, last, True)
+  best_first = np.argsort(-exact, kind="stable")
+  history = best_first[None, :10]
+  found, scores = search(ids, logits, last, history, 40)
+  np.testing.assert_allclose(scores[0, :30], exact[best_first[10:]], atol=1e-4)
+
+
+def test_masked_log_softmax_of_nothing_is_not_nan():
+  logits = jnp.zeros((2, 3))
+  out = masked_log_softmax(logits, jnp.zeros((2, 3), bool), renormalise=True)
+  assert np.isneginf(out).all()

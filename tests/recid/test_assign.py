@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+
+from mmgrec_jax.errors import UserError
+from mmgrec_jax.recid import assign
+
+
+def test_popularity_orders_a_group_and_ties_go_by_item():
+  semantic = np.array([[1, 2, 0], [3, 0, 0], [1, 2, 0], [1, 2, 0], [1, 2, 0]])
+  popularity = np.array([5, 1, 9, 5, 0])
+  ids = assign.assign_rec_ids(semantic, 4, popularity)
+  assert ids.tokens_IxM[:, 3].tolist() == [1, 0, 0, 2, 3]
+  assert ids.vocabulary == (4, 4, 4, 4)
+  assert np.array_equal(ids.tokens_IxM[:, :3], semantic)
+
+
+@pytest.mark.parametrize("last_token", ["popularity", "random"])
+def test_rec_ids_are_a_bijection_for_any_catalogue(last_token, rng):
+  for items in (1, 2, 17, 200):
+    for size in (1, 2, 9):
+      semantic = rng.integers(0, size, (items, 3))
+      ids = assign.assign_rec_ids(
+        semantic, size, rng.integers(0, 3, items), last_token, seed=items
+      )
+      assert len(np.unique(ids.tokens_IxM, axis=0)) == items
+      for group in np.unique(semantic, axis=0):
+        members = (semantic == group).all(axis=1)
+        ranks = np.sort(ids.tokens_IxM[members, 3])
+        assert np.array_equal(ranks, np.arange(members.sum()))
+
+
+def test_random_differs_from_popularity_and_follows_its_seed():
+  semantic, popularity = np.zeros((50, 3), int), np.arange(50)
+  draw = lambda seed: assign.assign_rec_ids(  # noqa: E731
+    semantic, 1, popularity, "random", seed
+  ).tokens_IxM
+  assert np.array_equal(draw(1), draw(1))
+  assert not np.array_equal(draw(1), draw(2))
+  by_popularity = assign.assign_rec_ids(semantic, 1, popularity).tokens_IxM
+  assert np.array_equal(by_popularity[:, 3], np.arange(50)[::-1])
+
+
+def test_save_and_load_keep_ids_and_check_them(tmp_path, rng):
+  ids = assign.assign_rec_ids(
+    rng.integers(0, 3, (40, 3)), 3, rng.integers(0, 9, 40)
+  )
+  path = tmp_path / "recids.npz"
+  assign.save_rec_ids(ids, path)
+  back = assign.load_rec_ids(path)
+  assert np.array_equal(back.tokens_IxM, ids.tokens_IxM)
+  assert back.vocabulary == ids.vocabulary
+
+  shared = ids.tokens_IxM.copy()
+  shared[7] = shared[3]
+  order, vocabulary = ids.lexicographic_order, np.array(ids.vocabulary)
+  np.savez(path, tokens=shared, vocabulary=vocabulary, order=order)
+  with pytest.raises(UserError, match="belongs to item rows 3 and 7"):
+    assign.load_rec_ids(path)
+
+  np.savez(
+    path, tokens=ids.tokens_IxM, vocabulary=vocabulary, order=order[::-1]
+  )
+  with pytest.raises(UserError, match="'order' is not the lexicographic"):
+    assign.load_rec_ids(path)
+
+  high = ids.tokens_IxM.copy()
+  high[5, 1] = 3
+  np.savez(path, tokens=high, vocabulary=vocabulary, order=order)
+  with pytest.raises(UserError, match="item row 5 has token 3 at level 2"):
+    assign.load_rec_ids(path)
+
+  path.write_bytes(path.read_bytes()[:100])
+  with pytest.raises(UserError, match="damaged"):
+    assign.load_rec_ids(path)

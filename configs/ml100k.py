@@ -18,6 +18,12 @@ def get_config(preset: str = "") -> configs.Config:
       "published": (
         "'python -m mmgrec_jax.data.ml100k' makes it from MovieLens-100K"
       ),
+      "embed": {"batch_size": 8192, "epochs": 30},
+      "generator": {
+        "history_length": 64,
+        "targets_per_history": 16,
+        "epochs": 14,
+      },
     },
     preset,
   )

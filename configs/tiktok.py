@@ -20,7 +20,7 @@ def get_config(preset: str = "") -> configs.Config:
       "data": "data/tiktok",
       "published": ("it is published with MMGCN (github.com/weiyinwei/MMGCN)"),
       "rqvae": {"codebook_size": 256},
-      "generator": {"history_length": 32, "eval_every": 2},
+      "generator": {"history_length": 32},
     },
     preset,
   )

@@ -86,11 +86,11 @@ def default_config() -> Config:
   config.embed = ConfigDict()  # the GCN of eq. 4-5, L_bpr of eq. 10
   config.embed.layers = 2
   config.embed.dropout = 0.0  # between layers
-  config.embed.last_activation = True  # LeakyReLU after the last layer too
+  config.embed.last_activation = False  # LeakyReLU after the last layer too
   config.embed.negatives = 1  # unseen items for each interaction
-  config.embed.l2 = 1e-4  # on the vectors of the batch
-  config.embed.batch_size = 2048  # interactions
-  config.embed.epochs = 100
+  config.embed.l2 = 1e-2  # on the vectors of the batch
+  config.embed.batch_size = 4096  # interactions
+  config.embed.epochs = 40
   config.embed.patience = 20  # epochs without a better validation Recall@10
   config.embed.eval_every = 1
   config.embed.optimizer = optimizer_defaults(3e-3)
@@ -104,7 +104,7 @@ def default_config() -> Config:
   config.rqvae.codebook_start = "kmeans"  # or uniform
   config.rqvae.batch_size = 2048  # items
   config.rqvae.steps_per_epoch = 100
-  config.rqvae.epochs = 100  # at most, after the GCN is done
+  config.rqvae.epochs = 30  # at most, after the GCN is done
   config.rqvae.patience = 20  # epochs without a lower loss on all items
   config.rqvae.eval_every = 1
   config.rqvae.optimizer = optimizer_defaults(1e-3)
@@ -123,23 +123,23 @@ def default_config() -> Config:
   config.generator.trie_softmax = True  # softmax over valid children only
   config.generator.encoder_layers = 1
   config.generator.decoder_layers = 1
-  config.generator.heads = 4
+  config.generator.heads = 2
   config.generator.encoder_head_width = 64  # of each head, as in the paper
-  config.generator.decoder_head_width = 16  # of each head: width / heads
-  config.generator.feed_forward = 256
+  config.generator.decoder_head_width = 32  # of each head: width / heads
+  config.generator.feed_forward = 128
   config.generator.dropout = 0.1
   config.generator.history_length = 32  # N
   config.generator.targets_per_history = 8  # T; 1 is the paper's
   config.generator.batch_size = 128  # histories
-  config.generator.epochs = 60
-  config.generator.patience = 20
-  config.generator.eval_every = 1
+  config.generator.epochs = 30
+  config.generator.patience = 20  # epochs without a better Recall@10
+  config.generator.eval_every = 2
   config.generator.optimizer = optimizer_defaults(1e-3)
 
   config.evaluation = ConfigDict()
   config.evaluation.cutoffs = (5, 10, 20, 50)  # K of Recall@K and NDCG@K
   config.evaluation.beam_width = 50  # of the final evaluation
-  config.evaluation.valid_beam_width = 10  # between epochs
+  config.evaluation.valid_beam_width = 20  # between epochs
   config.evaluation.batch_size = 128  # users a device handles at a time
 
   config.train = ConfigDict()
@@ -157,15 +157,25 @@ _PAPER_SGD = {
   "schedule": "constant",
 }
 PAPER = {
-  "embed": {"batch_size": 3000, "l2": 0.0, "optimizer": _PAPER_SGD},
-  "rqvae": {"batch_size": 3000, "optimizer": _PAPER_SGD},
+  "embed": {
+    "batch_size": 3000,
+    "l2": 0.0,
+    "last_activation": True,
+    "epochs": 1000,
+    "optimizer": _PAPER_SGD,
+  },
+  "rqvae": {"batch_size": 3000, "epochs": 1000, "optimizer": _PAPER_SGD},
   "generator": {
     "batch_size": 3000,
     "targets_per_history": 1,
     "trie_softmax": False,
     "encoder_layers": 2,
     "decoder_layers": 2,
+    "heads": 4,
     "decoder_head_width": 64,
+    "feed_forward": 256,
+    "epochs": 1000,
+    "eval_every": 1,
     "optimizer": _PAPER_SGD,
   },
 }

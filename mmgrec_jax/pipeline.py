@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-import jax
 
 from mmgrec_jax import config as configs
 from mmgrec_jax.config import Config
 from mmgrec_jax.decoding.trie import build_trie
 from mmgrec_jax.report import tables
 from mmgrec_jax.stages import embed, generate, load, rec_ids, results
+from mmgrec_jax.training import parallel
 from mmgrec_jax.workdir import Workdir
 
 
@@ -29,7 +29,7 @@ def run(config: Config, path: str | Path) -> dict:
   configs.check(config)
   data = load.load_data(config)
   print(tables.data_summary(data))
-  print(f"devices: {', '.join(str(d) for d in jax.local_devices())}")
+  print(f"devices: {', '.join(str(d) for d in parallel.devices())}")
   folder = Workdir(path, config, data)
 
   vectors = embed.embed(config, data, folder)
@@ -51,5 +51,14 @@ def run(config: Config, path: str | Path) -> dict:
     "mmgrec": (beams, (params, inputs, trie)),
   }
   out = results.report_results(config, data, folder, systems)
-  print(f"\nArtefacts are in {folder.path}: results.json, metrics.jsonl, …")
+  print(
+    f"\nArtefacts are in {folder.path}: results.json, per_user.npz, recids.npz,"
+    " metrics.jsonl, checkpoints."
+  )
+  longer = 2 * config.generator.epochs
+  print(
+    "Try next, twice the generator's epochs:\n  python -m mmgrec_jax.main"
+    f" --config=configs/{config.name}.py --config.generator.epochs={longer}"
+    f" --workdir=runs/{config.name}-{longer}"
+  )
   return out

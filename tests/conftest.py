@@ -1,6 +1,7 @@
 """All tests run on 4 fake CPU devices, and a rank promotion is an error."""
 
 import os
+import tempfile
 
 # Before JAX starts: 4 devices on 2 cores deadlock with fewer XLA threads.
 os.environ.setdefault("NPROC", "8")
@@ -12,6 +13,11 @@ import pytest  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Many tests compile the same programs.
+_CACHE = tempfile.TemporaryDirectory()
+jax.config.update("jax_compilation_cache_dir", _CACHE.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 from mmgrec_jax.data.dataset import Dataset  # noqa: E402
 from mmgrec_jax.data.synthetic import make_synthetic  # noqa: E402

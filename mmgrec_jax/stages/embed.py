@@ -1,6 +1,5 @@
 """Stage 2: Graph RQ-VAE turns interactions and features into vectors."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -79,17 +78,16 @@ def _train_encoder(
     features,
     sampling.on_device(data.rows(TRAIN), data.n_items),
   )
-  vectors_of: Callable = jax.pmap(
+  vectors_of = parallel.everywhere(
     lambda params, inputs: encoder.apply(
       {"params": params}, inputs.graph, inputs.features, train=False
-    ),
-    axis_name=parallel.AXIS,
+    )
   )
-  everywhere = parallel.replicate(inputs)
+  inputs_on_all = parallel.replicate(inputs)
   ranker = inner_product_ranker(config, data, k=10)
 
   def validate(params) -> float:
-    h = vectors_of(params, everywhere)
+    h = vectors_of(params, inputs_on_all)
     return float(evaluate(ranker, h, data, "valid", [10])["recall@10"].mean())
 
   task = embedding.embedding_task(
@@ -111,7 +109,7 @@ def _train_encoder(
     stage_key(config, 1),
   )
   folder.note_seconds("embed", progress.seconds)
-  return parallel.unreplicate(vectors_of(parallel.replicate(best), everywhere))
+  return parallel.unreplicate(vectors_of(parallel.replicate(best), inputs_on_all))
 
 
 def _train_rqvae(

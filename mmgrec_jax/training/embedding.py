@@ -231,9 +231,8 @@ def rqvae_task(rqvae: RQVAE, x_IxC: jax.Array, params: Any, settings) -> Task:
       rqvae, optimizer, settings, state, x_IxC, epoch_ends, key, axis_name
     )
 
-  total_loss = jax.pmap(
-    lambda params, x: rqvae_loss(rqvae, params, x, settings.beta)[0],
-    axis_name=parallel.AXIS,
+  total_loss = parallel.everywhere(
+    lambda params, x: rqvae_loss(rqvae, params, x, settings.beta)[0]
   )
   x_everywhere = parallel.replicate(x_IxC)
   batch = parallel.global_batch(min(settings.batch_size, len(x_IxC)))

@@ -132,6 +132,7 @@ class _Session:
     self.data = parallel.replicate(task.data)
     self.run = parallel.run_steps(task.step, task.plan, task.steps_per_epoch)
     self.before = self.progress.seconds
+    self.score = np.nan
     self.started = self.saved = time.monotonic()
     self.signals = _Signals()
     writer.rewind(task.name, self.epoch)
@@ -223,9 +224,10 @@ class _Session:
         self.progress.best_epoch = epoch
         self.best = parallel.unreplicate(self.state.params)
     self.writer.write(self.task.name, epoch, line)
+    self.score = line.get("valid", self.score)
     self.bar.set_postfix_str(
-      f"epoch {epoch + 1}, loss {line['loss']:.4f}, valid"
-      f" {line.get('valid', np.nan):.4f}, best {self.progress.best_score:.4f},"
+      f"epoch {epoch + 1}, loss {line['loss']:.4f}, valid {self.score:.4f},"
+      f" best {self.progress.best_score:.4f},"
       f" {line['samples_per_second']:,.0f} samples/s",
       refresh=False,
     )

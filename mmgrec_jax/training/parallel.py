@@ -10,19 +10,28 @@ import numpy as np
 AXIS = "device"
 
 
+def devices() -> list[jax.Device]:
+  """The devices that everything here runs on: all local ones."""
+  return jax.local_devices()
+
+
+def everywhere(function: Callable, **options) -> Callable:
+  """pmap over `devices`, with `AXIS` as the axis's name."""
+  return jax.pmap(function, axis_name=AXIS, devices=devices(), **options)
+
+
 def replicate(tree: Any) -> Any:
   """A copy of every array on each local device, [devices, ...].
 
   Placed as pmap over `AXIS` places its results, or each program would be
   compiled twice: for the first call and for those after it.
   """
-  devices = jax.local_devices()
-  mesh = jax.sharding.Mesh(np.array(devices), (AXIS,))
+  mesh = jax.sharding.Mesh(np.array(devices()), (AXIS,))
   by_device = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
 
   def copies(array):
     array = np.asarray(array)
-    stacked = np.broadcast_to(array, (len(devices), *array.shape))
+    stacked = np.broadcast_to(array, (len(devices()), *array.shape))
     return jax.device_put(stacked, by_device)
 
   return jax.tree.map(copies, tree)
@@ -35,7 +44,7 @@ def unreplicate(tree: Any) -> Any:
 
 def global_batch(size: int) -> int:
   """The smallest batch >= size that the devices share evenly."""
-  n = jax.local_device_count()
+  n = len(devices())
   return -(-size // n) * n
 
 
@@ -97,9 +106,8 @@ def run_steps(step: Callable, plan: Callable, steps_per_epoch: int) -> Callable:
 
     return jax.lax.scan(body, state, None, length=n)
 
-  return jax.pmap(
+  return everywhere(
     run,
-    axis_name=AXIS,
     in_axes=(0, 0, None, None),
     static_broadcasted_argnums=3,
     donate_argnums=0,
@@ -122,14 +130,14 @@ def map_users(
   def all_batches(arguments, users_GxB):
     return jax.lax.map(lambda u: function(arguments, u), users_GxB)
 
-  compiled = jax.pmap(all_batches, axis_name=AXIS)
+  compiled = everywhere(all_batches)
 
   def run(arguments, users):
-    devices = jax.local_device_count()
-    size = min(batch_size, -(-len(users) // devices))
-    groups = -(-len(users) // (devices * size))
-    padded = np.resize(users, devices * groups * size).astype(np.int32)
-    out = compiled(arguments, padded.reshape(devices, groups, size))
+    n = len(devices())
+    size = min(batch_size, -(-len(users) // n))
+    groups = -(-len(users) // (n * size))
+    padded = np.resize(users, n * groups * size).astype(np.int32)
+    out = compiled(arguments, padded.reshape(n, groups, size))
     flat = lambda a: np.asarray(a).reshape(-1, *a.shape[3:])  # noqa: E731
     return jax.tree.map(lambda a: flat(a)[: len(users)], out)
 

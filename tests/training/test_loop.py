@@ -1,0 +1,174 @@
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from mmgrec_jax.training import loop
+from mmgrec_jax.training.checkpoint import Checkpoints
+from mmgrec_jax.training.loop import Schedule, fit
+from mmgrec_jax.training.writer import Writer
+
+
+class Killed(Exception):
+  pass
+
+
+def run(task, folder, epochs=3, **schedule):
+  return fit(
+    task,
+    Schedule(**{"epochs": epochs, "patience": 10, **schedule}),
+    Checkpoints(folder / "checkpoints"),
+    Writer(folder / "metrics.jsonl"),
+    jax.random.key(7),
+  )
+
+
+def lines(folder):
+  text = (folder / "metrics.jsonl").read_text()
+  return [json.loads(line) for line in text.splitlines()]
+
+
+def norm(params) -> float:
+  """A score that depends on the parameters alone."""
+  return float(sum(np.abs(a[0]).sum() for a in jax.tree.leaves(params)))
+
+
+def final_state(task, folder):
+  state = jax.device_get(task.init())
+  last = {"state": state, "progress": loop.Progress().to_tree()}
+  found = Checkpoints(folder / "checkpoints").latest(last, state.params)
+  assert found is not None
+  return found[0]["state"]
+
+
+def assert_equal(a, b):
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize("saves", [1, 2, 5])
+def test_kill_and_resume_is_bit_equal(
+  saves, make_generator_task, tmp_path, one_device, monkeypatch
+):
+  """Calls of 3 and 1 steps; a save after each; death after some saves."""
+  options = {"steps_per_call": 3, "checkpoint_seconds": 0.0}
+  whole = make_generator_task(norm, dropout=0.1)
+  assert whole.steps_per_epoch == 4
+  best, _ = run(whole, tmp_path / "whole", **options)
+
+  done = []
+  save = loop._Session.save
+
+  def save_then_die(self):
+    save(self)
+    done.append(self.step)
+    if len(done) == saves:
+      self.checkpoints.close()
+      raise Killed
+
+  broken = tmp_path / "broken"
+  broken.mkdir()
+  with monkeypatch.context() as patch, pytest.raises(Killed):
+    patch.setattr(loop._Session, "save", save_then_die)
+    run(make_generator_task(norm, dropout=0.1), broken, **options)
+  assert done[-1] == {1: 3, 2: 4, 5: 11}[saves]  # inside, border, inside
+  task = make_generator_task(norm, dropout=0.1)
+  again, _ = run(task, broken, **options)
+  assert_equal(final_state(whole, tmp_path / "whole"), final_state(task, broken))
+  assert_equal(best, again)
+  assert [x["epoch"] for x in lines(broken)] == [0, 1, 2]
+
+
+def test_a_finished_run_is_not_trained_again(make_generator_task, tmp_path):
+  best, _ = run(make_generator_task(norm), tmp_path)
+  again, progress = run(make_generator_task(norm), tmp_path)
+  assert_equal(best, again)
+  assert progress.best_epoch >= 0
+
+
+def test_early_stop_returns_the_best_epoch(make_generator_task, tmp_path):
+  scores = [0.1, 0.5, 0.2, 0.4, 0.5, 0.9]
+  seen = []
+
+  def validate(params):
+    seen.append(jax.device_get(jax.tree.map(lambda a: a[0], params)))
+    return scores[len(seen) - 1]
+
+  best, progress = run(
+    make_generator_task(validate), tmp_path, epochs=6, patience=3
+  )
+  assert len(seen) == 5
+  assert (progress.best_epoch, progress.best_score) == (1, 0.5)
+  assert_equal(best, seen[1])
+
+
+def test_metrics_file_has_a_line_an_epoch(make_generator_task, tmp_path):
+  run(make_generator_task(norm), tmp_path, eval_every=2)
+  found = lines(tmp_path)
+  assert [line["epoch"] for line in found] == [0, 1, 2]
+  assert ["valid" in line for line in found] == [False, True, True]
+  assert {"loss", "level_1", "seconds", "samples_per_second"} <= found[0].keys()
+
+
+def test_non_finite_loss_names_the_step_and_keeps_the_last_good(
+  make_generator_task, tmp_path
+):
+  def validate(params):
+    return 0.0
+
+  task = make_generator_task(validate)
+  step = task.step
+
+  def poisoned(state, *args, **options):
+    state, metrics = step(state, *args, **options)
+    bad = np.float32("nan")
+    loss = jax.numpy.where(state.step == 6, bad, metrics["loss"])
+    return state, {**metrics, "loss": loss}
+
+  task = task.__class__(**{**vars(task), "step": poisoned})
+  with pytest.raises(loop.NonFiniteLoss, match="nan at step 6; .* checkpoint"):
+    run(task, tmp_path, checkpoint_seconds=0.0)
+  good = final_state(task, tmp_path)
+  assert int(good.step) == 4
+  assert all(np.isfinite(a).all() for a in jax.tree.leaves(good.params))
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(
+  make_generator_task, tmp_path, one_device
+):
+  calls = []
+
+  def validate(params):
+    calls.append(1)
+    if len(calls) == 2:
+      os.kill(os.getpid(), signal.SIGTERM)
+    return float(len(calls))
+
+  folder = tmp_path / "stopped"
+  folder.mkdir()
+  with pytest.raises(loop.Interrupted, match="SIGTERM at step 8") as error:
+    run(make_generator_task(validate), folder)
+  assert error.value.signal == signal.SIGTERM
+  task = make_generator_task(validate)
+  run(task, folder)
+  assert len(calls) == 3
+  whole = make_generator_task()
+  run(whole, tmp_path / "whole")
+  assert_equal(final_state(whole, tmp_path / "whole"), final_state(task, folder))
+
+
+def test_a_line_cut_short_by_a_kill_is_redone(tmp_path):
+  writer = Writer(tmp_path / "metrics.jsonl")
+  for epoch in range(3):
+    writer.write("embed", epoch, {"loss": epoch})
+  writer.write("other", 0, {"loss": 0})
+  with (tmp_path / "metrics.jsonl").open("a") as file:
+    file.write('{"stage": "emb')
+  writer.rewind("embed", 2)
+  assert [(x["stage"], x["epoch"]) for x in lines(tmp_path)] == [
+    ("embed", 0),
+    ("embed", 1),
+    ("other", 0),
+  ]

@@ -236,11 +236,9 @@ def set_value(config: Config, key: str, value: object) -> None:
 def unknown_key(key: str) -> str:
   """The message for a setting that does not exist."""
   known = [k for k, _ in flatten(default_config())]
-  near = difflib.get_close_matches(key, known, 1, 0.0)
   by_name = [k for k in known if k.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
-  return (
-    f"config.{key} is no setting; did you mean config.{(by_name or near)[0]}?"
-  )
+  near = difflib.get_close_matches(key, by_name or known, 1, 0.0)[0]
+  return f"config.{key} is no setting; did you mean config.{near}?"
 
 
 def check(config: Config) -> None:

@@ -40,12 +40,32 @@ def main(argv: list[str]) -> None:
   config = _CONFIG.value
   try:
     pipeline.run(config, _WORKDIR.value or Path("runs") / config.name)
+    print(f"Try next, the generator trained for longer:\n  {longer(config)}")
   except UserError as error:
     _leave(error, 2)
   except NonFiniteLoss as error:
     _leave(error, 1)
   except Interrupted as error:
     _leave(error, 128 + error.signal)
+
+
+def longer(config: configs.Config) -> str:
+  """This command with twice the generator's epochs, in a workdir of its own."""
+  flag = flags.FLAGS["config"]
+  epochs = 2 * config.generator.epochs
+  changes = {
+    **config_flags.get_override_values(flag),
+    "generator.epochs": epochs,
+  }
+  settings = [f"--config.{key}={value}" for key, value in changes.items()]
+  return " ".join(
+    [
+      "python -m mmgrec_jax.main",
+      f"--config={config_flags.get_config_filename(flag)}",
+      *settings,
+      f"--workdir=runs/{config.name}-{epochs}",
+    ]
+  )
 
 
 def _leave(error: Exception | str, code: int) -> None:
@@ -59,6 +79,8 @@ def parse_flags(argv: list[str]) -> list[str]:
     rest = flags.FLAGS(argv)
     if _CONFIG.value is None:
       raise UserError("give --config=FILE, such as configs/ml100k.py.")
+    # A file that cannot be read shows only when the config is looked at.
+    _ = _CONFIG.value.name
     return rest
   except Exception as error:
     _leave(_explain(argv, error), 2)
@@ -67,14 +89,16 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 def _explain(argv: list[str], error: Exception) -> str:
   """The config library's errors name no fix; find what was meant."""
-  if isinstance(error, FileNotFoundError):
+  if isinstance(error, OSError):
     return "--config: no such file; those that come with this are in configs/."
   known = dict(configs.flatten(configs.default_config()))
   for argument in argv:
     flag, _, key = argument.lstrip("-").partition("=")[0].partition(".")
     if flag == "config" and key and key not in known:
       return configs.unknown_key(key)
-  return str(error)
+  # An error inside a config file arrives with its traceback as the message.
+  last_line = str(error).strip().splitlines()[-1]
+  return last_line.removeprefix("mmgrec_jax.errors.UserError: ")
 
 
 def help_text() -> str:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-
 from mmgrec_jax import config as configs
 from mmgrec_jax.config import Config
 from mmgrec_jax.decoding.trie import build_trie
@@ -54,11 +53,5 @@ def run(config: Config, path: str | Path) -> dict:
   print(
     f"\nArtefacts are in {folder.path}: results.json, per_user.npz, recids.npz,"
     " metrics.jsonl, checkpoints."
-  )
-  longer = 2 * config.generator.epochs
-  print(
-    "Try next, twice the generator's epochs:\n  python -m mmgrec_jax.main"
-    f" --config=configs/{config.name}.py --config.generator.epochs={longer}"
-    f" --workdir=runs/{config.name}-{longer}"
   )
   return out

@@ -109,7 +109,9 @@ def _train_encoder(
     stage_key(config, 1),
   )
   folder.note_seconds("embed", progress.seconds)
-  return parallel.unreplicate(vectors_of(parallel.replicate(best), inputs_on_all))
+  return parallel.unreplicate(
+    vectors_of(parallel.replicate(best), inputs_on_all)
+  )
 
 
 def _train_rqvae(

@@ -30,7 +30,10 @@ def make(**changes) -> Dataset:
     ({"user_E": np.array([0, -1, 1, 2])}, "'user' of row 1 is -1"),
     ({"split_E": np.array([0, 0, 5, 0])}, "'split' of row 2 is 5"),
     ({"item_E": np.array([0, 0, 1, 2])}, "rows 0 and 1 hold the same"),
-    ({"user_ids": np.array(["a", "b", "c", "d"])}, "user 'd' .* no interaction"),
+    (
+      {"user_ids": np.array(["a", "b", "c", "d"])},
+      "user 'd' .* no interaction",
+    ),
     ({"item_ids": np.array(["x", "x", "z"])}, "'item_ids' must be .* distinct"),
     ({"timestamp_E": np.arange(3)}, "'timestamp' has shape"),
     ({"titles": np.array(["t"])}, "'titles' has shape"),

@@ -45,8 +45,9 @@ def test_synthetic_features_and_popularity_carry_signal():
 
 
 def test_synthetic_depends_on_its_seed_only():
-  first, again = make_synthetic(20, 15, 5, seed=2), make_synthetic(
-    20, 15, 5, seed=2
+  first, again = (
+    make_synthetic(20, 15, 5, seed=2),
+    make_synthetic(20, 15, 5, seed=2),
   )
   assert first.fingerprint() == again.fingerprint()
   other = make_synthetic(20, 15, 5, seed=3)

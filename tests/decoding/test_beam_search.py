@@ -93,9 +93,7 @@ def test_beam_equals_brute_force_when_width_covers_catalogue(rng, renormalise):
     ids, logits, last = random_case(rng, items, size)
     exact = all_scores(ids, logits, last, renormalise)
     for width in (items, items + 7):
-      found, scores = search(
-        ids, logits, last, [[-1, -1]], width, renormalise
-      )
+      found, scores = search(ids, logits, last, [[-1, -1]], width, renormalise)
       np.testing.assert_allclose(
         scores[0, :items], np.sort(exact)[::-1], atol=1e-4
       )

@@ -76,7 +76,9 @@ def test_kill_and_resume_is_bit_equal(
   assert done[-1] == {1: 3, 2: 4, 5: 11}[saves]  # inside, border, inside
   task = make_generator_task(norm, dropout=0.1)
   again, _ = run(task, broken, **options)
-  assert_equal(final_state(whole, tmp_path / "whole"), final_state(task, broken))
+  assert_equal(
+    final_state(whole, tmp_path / "whole"), final_state(task, broken)
+  )
   assert_equal(best, again)
   assert [x["epoch"] for x in lines(broken)] == [0, 1, 2]
 
@@ -156,7 +158,9 @@ def test_sigterm_saves_and_the_same_command_goes_on(
   assert len(calls) == 3
   whole = make_generator_task()
   run(whole, tmp_path / "whole")
-  assert_equal(final_state(whole, tmp_path / "whole"), final_state(task, folder))
+  assert_equal(
+    final_state(whole, tmp_path / "whole"), final_state(task, folder)
+  )
 
 
 def test_a_line_cut_short_by_a_kill_is_redone(tmp_path):

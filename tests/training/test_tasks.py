@@ -6,9 +6,7 @@ from mmgrec_jax.training import parallel
 
 
 def assert_trees(a, b, **tolerance):
-  jax.tree.map(
-    lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b
-  )
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
 
 
 @pytest.mark.parametrize("kind", ["generator", "embedding"])

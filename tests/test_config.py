@@ -1,0 +1,89 @@
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from mmgrec_jax import config as configs
+from mmgrec_jax.errors import UserError
+
+FILES = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
+
+
+def load(path):
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  assert spec and spec.loader
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+@pytest.mark.parametrize("preset", ["", "paper"])
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_every_config_file_is_valid_in_every_preset(path, preset):
+  module = load(path)
+  config = module.get_config(preset)
+  configs.check(config)
+  assert "Command:" in module.__doc__ and "Data:" in module.__doc__
+  if preset == "paper":
+    assert config.generator.optimizer.name == "sgd"
+    assert config.generator.optimizer.learning_rate == 1e-3
+    assert config.generator.optimizer.weight_decay == 1e-5
+    assert config.generator.batch_size == 3000
+
+
+def test_the_six_data_sets_are_there():
+  names = {path.stem for path in FILES}
+  assert names >= {
+    "ml100k", "lfm2k", "synthetic", "movielens", "tiktok", "kwai",
+  }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  ("key", "value", "says"),
+  [
+    ("generator.head", 3, "did you mean config.generator.heads"),
+    ("lr", 0.1, "config.lr is no setting; did you mean config."),
+    ("generator.learning_rate", 0.1, "generator.optimizer.learning_rate"),
+    ("seed", "abc", "config.seed = 'abc': it must be of type int"),
+    ("generator.trie_softmax", 1, "must be of type bool"),
+  ],
+)
+def test_a_wrong_key_or_type_names_the_fix(key, value, says):
+  with pytest.raises(UserError, match=says):
+    configs.set_value(configs.default_config(), key, value)
+
+
+@pytest.mark.parametrize(
+  ("key", "value", "says"),
+  [
+    ("generator.encoder", "relative", "did you mean 'relation'"),
+    ("recid.method", "kmeans", "did you mean 'hkmeans'"),
+    ("embed.optimizer.momentum", 0.9, "no effect unless .*name is 'sgd'"),
+    ("recid.branching", 8, "no effect unless config.recid.method is 'hkmeans'"),
+    ("synthetic.n_users", 9, "no effect unless config.data is 'synthetic'"),
+    ("generator.heads", 0, "config.generator.heads = 0 is out of range"),
+    ("generator.dropout", 1.0, "config.generator.dropout = 1.0 is out of"),
+    ("evaluation.cutoffs", (5, 20), "must hold 10"),
+    ("evaluation.beam_width", 20, "at least the largest"),
+  ],
+)
+def test_a_bad_or_ineffective_value_is_an_error(key, value, says):
+  config = configs.default_config()
+  configs.check(config)
+  configs.set_value(config, key, value)
+  with pytest.raises(UserError, match=says):
+    configs.check(config)
+
+
+def test_unknown_preset_is_named():
+  with pytest.raises(UserError, match="No preset 'papper'"):
+    configs.from_preset({}, "papper")
+
+
+def test_differences_name_each_setting():
+  a, b = configs.default_config(), configs.default_config()
+  b.generator.heads = 8
+  assert configs.differences(a.to_dict(), a.to_dict()) == []
+  assert configs.differences(a.to_dict(), b.to_dict()) == [
+    "config.generator.heads: 2 there, 8 now"
+  ]

@@ -1,0 +1,39 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mmgrec_jax.config import default_config
+from mmgrec_jax.errors import UserError
+from mmgrec_jax.workdir import Workdir
+
+
+def test_a_workdir_belongs_to_one_configuration(tmp_path, small_data):
+  config = default_config()
+  Workdir(tmp_path, config, small_data)
+  Workdir(tmp_path, config, small_data)
+  config.generator.epochs = 7
+  with pytest.raises(UserError, match="config.generator.epochs: 30 there, 7"):
+    Workdir(tmp_path, config, small_data)
+
+
+def test_a_workdir_belongs_to_one_data_set(tmp_path, small_data):
+  Workdir(tmp_path, default_config(), small_data)
+  split = np.roll(small_data.split_E, 1)
+  other = dataclasses.replace(small_data, split_E=split)
+  with pytest.raises(UserError, match="with other data"):
+    Workdir(tmp_path, default_config(), other)
+
+
+def test_a_damaged_file_is_named(tmp_path, small_data):
+  Workdir(tmp_path, default_config(), small_data)
+  (tmp_path / "config.json").write_text('{"seed": ')
+  with pytest.raises(UserError, match="config.json: damaged"):
+    Workdir(tmp_path, default_config(), small_data)
+
+
+def test_seconds_add_up_by_stage(tmp_path, small_data):
+  folder = Workdir(tmp_path, default_config(), small_data)
+  folder.note_seconds("embed", 1.5)
+  folder.note_seconds("generate", 2.0)
+  assert folder.seconds() == {"embed": 1.5, "generate": 2.0}

@@ -294,7 +294,7 @@ def to_json(config: Config) -> str:
 def differences(old: dict, new: dict) -> list[str]:
   """One line for each setting that is not the same."""
   a, b = dict(flatten(old)), dict(flatten(new))
-  as_text = lambda tree, key: json.dumps(tree.get(key))  # noqa: E731
+  as_text = lambda tree, key: json.dumps(tree.get(key))
   return [
     f"config.{key}: {as_text(a, key)} there, {as_text(b, key)} now"
     for key in sorted(a | b)

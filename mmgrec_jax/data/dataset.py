@@ -164,9 +164,10 @@ def _check_interactions(data: Dataset) -> None:
     )
   empty = np.flatnonzero(np.bincount(data.user_E, minlength=data.n_users) == 0)
   if len(empty):
+    user = str(data.user_ids[empty[0]])
     raise UserError(
-      f"{data.name}: user {str(data.user_ids[empty[0]])!r} (row {empty[0]}) has no"
-      f" interaction; drop such users ({len(empty)} of them)."
+      f"{data.name}: user {user!r} (row {empty[0]}) has no interaction; drop"
+      f" such users ({len(empty)} of them)."
     )
 
 

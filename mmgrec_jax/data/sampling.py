@@ -32,7 +32,7 @@ def on_device(rows: Rows, n_items: int) -> Interactions:
   """Moves CSR rows (items ascending) to the device."""
   user_E = np.repeat(np.arange(len(rows.lengths)), rows.lengths)
   place_E = np.arange(len(user_E)) - rows.offset[user_E]
-  as_int32 = lambda a: jnp.asarray(a, jnp.int32)  # noqa: E731
+  as_int32 = lambda a: jnp.asarray(a, jnp.int32)
   return Interactions(
     offset=as_int32(rows.offset),
     user_E=as_int32(user_E),
@@ -105,7 +105,7 @@ def cut_windows(rows: Rows, targets_per_history: int) -> Windows:
   user_S = np.repeat(np.arange(len(windows_U)), windows_U)
   first_U = np.concatenate([[0], np.cumsum(windows_U)[:-1]])
   window_S = np.arange(len(user_S)) - first_U[user_S]
-  as_int32 = lambda a: jnp.asarray(a, jnp.int32)  # noqa: E731
+  as_int32 = lambda a: jnp.asarray(a, jnp.int32)
   return Windows(as_int32(user_S), as_int32(window_S), as_int32(targets_U))
 
 

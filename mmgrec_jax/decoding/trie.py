@@ -64,7 +64,7 @@ def build_trie(rec_ids: RecIds) -> Trie:
     n_nodes, parents, prefix = n_nodes + len(begin), len(begin), number
   position = np.empty(items, np.int32)
   position[order] = np.arange(items)
-  as_int32 = lambda a: jnp.asarray(a, jnp.int32)  # noqa: E731
+  as_int32 = lambda a: jnp.asarray(a, jnp.int32)
   return Trie(
     next_node_PxL=as_int32(np.concatenate(tables)),
     first_Q=as_int32(np.concatenate(first)),

@@ -257,7 +257,7 @@ def token_log_probs(
     semantic_BxTxSxL, children, trie_softmax
   )
   last = beam_search.masked_log_softmax(last_BxTxC, ranks, trie_softmax)
-  pick = lambda log_p, token: jnp.take_along_axis(  # noqa: E731
+  pick = lambda log_p, token: jnp.take_along_axis(
     log_p, token[..., None], axis=-1
   )
   return jnp.concatenate(

@@ -82,9 +82,7 @@ class RQVAE(nn.Module):
     self, h_BxD: jax.Array
   ) -> tuple[jax.Array, jax.Array, quantizer.Quantized]:
     """Returns z [B, latent], the reconstruction of h [B, D], the codewords."""
-    dense = lambda width, name: nn.Dense(  # noqa: E731
-      width, kernel_init=xavier, name=name
-    )
+    dense = lambda width, name: nn.Dense(width, kernel_init=xavier, name=name)
     hidden = nn.relu(dense(self.hidden, "encoder_1")(h_BxD))
     z_BxZ = dense(self.latent, "encoder_2")(hidden)
     codebooks_MxLxZ = self.param(

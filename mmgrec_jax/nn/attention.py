@@ -96,9 +96,7 @@ class UserScalar(nn.Module):
 
   @nn.compact
   def __call__(self, h_user_BxD: jax.Array) -> jax.Array:
-    dense = lambda width: nn.Dense(  # noqa: E731
-      width, kernel_init=xavier, dtype=self.dtype
-    )
+    dense = lambda width: nn.Dense(width, kernel_init=xavier, dtype=self.dtype)
     hidden_BxC = nn.relu(dense(max(h_user_BxD.shape[-1] // 2, 1))(h_user_BxD))
     return dense(1)(hidden_BxC)[:, None, :]
 
@@ -161,7 +159,7 @@ class SelfAttention(nn.Module):
   ) -> jax.Array:
     """As `RelationAttention`; the user is not looked at."""
     del h_user_BxD
-    project = lambda name: Heads(  # noqa: E731
+    project = lambda name: Heads(
       self.heads, self.head_width, self.dtype, name=f"W_{name}"
     )(e_BxNxD)
     scale = self.head_width**-0.5

@@ -19,7 +19,7 @@ class GraphConv(nn.Module):
   @nn.compact
   def __call__(self, graph: jraph.GraphsTuple, h_NxC: jax.Array) -> jax.Array:
     """[N, C] -> [N, features]."""
-    dense = lambda name: nn.Dense(  # noqa: E731
+    dense = lambda name: nn.Dense(
       self.features,
       use_bias=False,
       kernel_init=nn.initializers.xavier_uniform(),

@@ -27,7 +27,7 @@ class FeedForward(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    dense = lambda width: nn.Dense(  # noqa: E731
+    dense = lambda width: nn.Dense(
       width, kernel_init=attention.xavier, dtype=self.dtype
     )
     return dense(x.shape[-1])(nn.relu(dense(self.hidden)(x)))
@@ -109,9 +109,7 @@ class DecoderLayer(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   def setup(self):
-    heads = lambda: attention.Heads(  # noqa: E731
-      self.heads, self.head_width, self.dtype
-    )
+    heads = lambda: attention.Heads(self.heads, self.head_width, self.dtype)
     self.self_q, self.self_k, self.self_v = heads(), heads(), heads()
     self.cross_q, self.cross_k, self.cross_v = heads(), heads(), heads()
     self.self_o = attention.MergeHeads(self.width, self.dtype)
@@ -159,7 +157,7 @@ class DecoderLayer(nn.Module):
   def _layer(self, x, key, value, self_mask, memory, mask_BxN, train):
     B, K, S, D = x.shape
     scale = self.head_width**-0.5
-    flat = lambda a: a.reshape(B * K, *a.shape[2:])  # noqa: E731
+    flat = lambda a: a.reshape(B * K, *a.shape[2:])
     seen = attention.attend_few(
       flat(self.self_q(x)), flat(key), flat(value), self_mask, scale
     )

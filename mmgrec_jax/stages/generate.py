@@ -44,7 +44,7 @@ def build_generator(
 
 def standardise(vectors: Vectors) -> Vectors:
   """Both tables at root mean square 1: the scale a Transformer expects."""
-  unit = lambda h: h / jnp.sqrt((h**2).mean() + 1e-12)  # noqa: E731
+  unit = lambda h: h / jnp.sqrt((h**2).mean() + 1e-12)
   return Vectors(unit(vectors.user_UxD), unit(vectors.item_IxD))
 
 

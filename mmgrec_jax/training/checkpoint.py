@@ -28,9 +28,7 @@ class Checkpoints:
     step = self._manager.latest_step()
     if step is None:
       return None
-    shaped = lambda tree: jax.tree.map(  # noqa: E731
-      ocp.utils.to_shape_dtype_struct, tree
-    )
+    shaped = lambda tree: jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
     args = ocp.args.Composite(
       last=ocp.args.StandardRestore(shaped(last)),
       best=ocp.args.StandardRestore(shaped(best)),

@@ -10,7 +10,7 @@ import numpy as np
 AXIS = "device"
 
 
-def devices() -> list[jax.Device]:
+def devices() -> list:
   """The devices that everything here runs on: all local ones."""
   return jax.local_devices()
 
@@ -138,7 +138,7 @@ def map_users(
     groups = -(-len(users) // (n * size))
     padded = np.resize(users, n * groups * size).astype(np.int32)
     out = compiled(arguments, padded.reshape(n, groups, size))
-    flat = lambda a: np.asarray(a).reshape(-1, *a.shape[3:])  # noqa: E731
+    flat = lambda a: np.asarray(a).reshape(-1, *a.shape[3:])
     return jax.tree.map(lambda a: flat(a)[: len(users)], out)
 
   return run

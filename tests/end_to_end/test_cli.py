@@ -118,7 +118,7 @@ def test_the_same_command_again_trains_nothing_and_says_the_same(finished):
   lines = (workdir / "metrics.jsonl").read_text()
   again = call("synthetic.py", f"--workdir={workdir}")
   assert again.returncode == 0, again.stderr
-  table = lambda text: text[text.index("Test, mean over") :]  # noqa: E731
+  table = lambda text: text[text.index("Test, mean over") :]
   assert table(again.stdout) == table(shown)
   assert results(workdir)["test"] == before["test"]
   assert (workdir / "metrics.jsonl").read_text() == lines

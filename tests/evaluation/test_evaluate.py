@@ -11,7 +11,7 @@ from mmgrec_jax.training import parallel
 
 
 def inner_product(data, k, batch_size=16, history=None):
-  recommend = lambda params, user, history: rank_by_inner_product(  # noqa: E731
+  recommend = lambda params, user, history: rank_by_inner_product(
     *params, user, history, k
   )
   rows = data.rows(TRAIN) if history is None else history

@@ -168,7 +168,7 @@ def test_beam_search_equals_teacher_forcing(rng, trie_softmax):
 def test_decode_step_by_step_equals_whole_sequence(rng):
   model, params, _, (vectors, user, history, tokens) = setup(rng)
   whole, last = forward(model, params, vectors, user, history, tokens)
-  call = lambda *a, **k: model.apply({"params": params}, *a, **k)  # noqa: E731
+  call = lambda *a, **k: model.apply({"params": params}, *a, **k)
   memory = call(vectors, user, history, train=False, method="encode")
   cache = model.empty_cache(USERS, 3)
   before = jnp.zeros((USERS, 3), jnp.int32)
@@ -192,7 +192,7 @@ def test_only_the_read_part_of_a_history_matters_but_all_is_excluded(rng):
     {"params": params}, vectors, user, history[:, :2], train=False,
     method="encode",
   )  # fmt: skip
-  key = lambda memory: memory.layers[0].key_BxNxHxW[:, :2]  # noqa: E731
+  key = lambda memory: memory.layers[0].key_BxNxHxW[:, :2]
   np.testing.assert_allclose(
     np.asarray(key(read_all))[0], np.asarray(key(read_cut))[0], atol=1e-5
   )

@@ -38,7 +38,7 @@ def test_gradient_goes_straight_through(rng):
 def test_commitment_loss_by_hand():
   books = jnp.array([[[1.0, 0.0], [5.0, 5.0]]])
   z = jnp.array([[0.0, 0.0], [1.0, 2.0]])
-  loss = lambda z, books: quantizer.commitment_loss(  # noqa: E731
+  loss = lambda z, books: quantizer.commitment_loss(
     quantizer.residual_quantize(z, books), beta=0.25
   )
   # Squared distances 1 and 4: mean 2.5, once and beta times.
@@ -80,7 +80,7 @@ def test_kmeans_uses_every_centre_despite_duplicates(rng):
 
 def test_kmeans_start_reconstructs_better_than_uniform(rng):
   z = rng.normal(size=(200, 8)).astype(np.float32)
-  error = lambda books: float(  # noqa: E731
+  error = lambda books: float(
     ((z - quantizer.residual_quantize(z, books).z_hat_BxD) ** 2).mean()
   )
   model = RQVAE(hidden=8, latent=8, levels=3, codebook_size=16)
@@ -93,7 +93,7 @@ def test_rqvae_loss_does_not_move_its_target(rng):
   h = jnp.asarray(rng.normal(size=(10, 6)), jnp.float32)
   model = RQVAE(hidden=5, latent=4, levels=3, codebook_size=7)
   params = model.init(jax.random.key(0), h)["params"]
-  loss = lambda params, h: rqvae_loss(model, params, h, 0.25)[0]  # noqa: E731
+  loss = lambda params, h: rqvae_loss(model, params, h, 0.25)[0]
   to_params, to_h = jax.grad(loss, argnums=(0, 1))(params, h)
   assert (to_h == 0).all()
   assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(to_params))

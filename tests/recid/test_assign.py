@@ -32,9 +32,7 @@ def test_rec_ids_are_a_bijection_for_any_catalogue(last_token, rng):
 def test_random_differs_from_popularity_and_follows_its_seed():
   semantic, popularity = np.zeros((50, 3), int), np.arange(50)
   draw = lambda seed: (
-    assign.assign_rec_ids(  # noqa: E731
-      semantic, 1, popularity, "random", seed
-    ).tokens_IxM
+    assign.assign_rec_ids(semantic, 1, popularity, "random", seed).tokens_IxM
   )
   assert np.array_equal(draw(1), draw(1))
   assert not np.array_equal(draw(1), draw(2))

@@ -6,6 +6,7 @@ Knows nothing of models: `step_logits` and `last_logits` are any functions.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -108,10 +109,12 @@ def beam_search(
     user has fewer left. Scores float32 [B, K], -inf there.
   """
   B, K, M = len(history_BxH), beam_width, trie.levels
+  L = trie.next_node_PxL.shape[1]
   exhausted = tries.exhausted_children(trie, history_BxH)
 
   def step(beams: Beams) -> Beams:
     logits_BxKxL, cache = step_logits(beams.token_BxK, beams.step, beams.cache)
+    chex.assert_shape(logits_BxKxL, (B, K, L))
     child_BxKxL = trie.next_node_PxL[beams.node_BxK]
     log_p = masked_log_softmax(logits_BxKxL, child_BxKxL >= 0, renormalise)
     score, beam_BxK, token_BxK = _expand(
@@ -129,6 +132,7 @@ def beam_search(
   beams = jax.lax.while_loop(lambda b: b.step < M - 1, step, start)
 
   logits_BxKxC, _ = last_logits(beams.token_BxK, beams.step, beams.cache)
+  chex.assert_shape(logits_BxKxC, (B, K, None))
   valid = tries.last_level_mask(trie, beams.node_BxK, logits_BxKxC.shape[-1])
   log_p = masked_log_softmax(logits_BxKxC, valid, renormalise)
   score, beam_BxK, rank_BxK = _expand(

@@ -3,6 +3,7 @@
 import functools
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -11,9 +12,6 @@ from flax import struct
 from mmgrec_jax.decoding import beam_search
 from mmgrec_jax.decoding import trie as tries
 from mmgrec_jax.nn import transformer
-
-ENCODERS = ("relation", "sinusoidal", "none")
-ITEM_EMBEDDINGS = ("pretrained", "finetuned", "learned")
 
 
 @struct.dataclass
@@ -155,8 +153,10 @@ class Generator(nn.Module):
     Returns:
       semantic logits [B, T, M-1, L] and last-level logits [B, T, C], float32.
     """
+    B, M = len(user_B), self.levels
+    chex.assert_shape(history_BxN, (B, None))
+    chex.assert_shape(tokens_BxTxM, (B, None, M))
     memory = self.encode(vectors, user_B, history_BxN, train)
-    M = self.levels
     before_BxTxM = jnp.pad(tokens_BxTxM[..., :-1], [(0, 0), (0, 0), (1, 0)])
     x = self._embed(before_BxTxM, jnp.arange(M))
     x = self.input_dropout(x, deterministic=not train)

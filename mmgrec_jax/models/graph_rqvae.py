@@ -6,6 +6,7 @@ from interactions, `RQVAE` learns to write h in three codewords.
 
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import jraph
@@ -39,6 +40,7 @@ class GraphEncoder(nn.Module):
     self, graph: jraph.GraphsTuple, features_IxF: jax.Array, train: bool
   ) -> tuple[jax.Array, jax.Array]:
     """Returns h_user [U, D] and h_item [I, D], float32."""
+    chex.assert_shape(features_IxF, (self.n_items, None))
     cf_IxD = self.param("item_cf", xavier, (self.n_items, self.width))
     user_Ux2D = self.param("user", xavier, (self.n_users, 2 * self.width))
     multimodal_IxD = nn.Dense(

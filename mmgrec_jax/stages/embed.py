@@ -38,15 +38,15 @@ def inner_product_ranker(config: Config, data: Dataset, k: int) -> Ranker:
 def embed(config: Config, data: Dataset, folder: Workdir) -> Vectors:
   """h_user and h_item, trained or read from embed/vectors.npz.
 
-  The file also holds what was quantized and the semantic tokens.
+  The file also holds the semantic tokens and the reconstruction's R^2.
   """
   path = folder.path / "embed" / "vectors.npz"
   if not path.is_file():
     features = joined_features(config, data)
     h_user, h_item = _train_encoder(config, data, features, folder)
     of_features = config.recid.method == "features"
-    quantized = features if of_features else jnp.asarray(h_item)
-    arrays = _train_rqvae(config, quantized, folder)
+    x = features if of_features else jnp.asarray(h_item)
+    arrays = _train_rqvae(config, x, folder)
     folder.write_arrays(path, {"user": h_user, "item": h_item, **arrays})
   with np.load(path, allow_pickle=False) as saved:
     return Vectors(jnp.asarray(saved["user"]), jnp.asarray(saved["item"]))
@@ -135,7 +135,6 @@ def _train_rqvae(
   _, x_hat, quantized = out
   x = np.asarray(x_IxC)
   return {
-    "quantized": x,
     "codes": np.asarray(quantized.codes_BxM),
     "r2": np.array(r_squared(x, np.asarray(x_hat))),
   }

@@ -21,14 +21,14 @@ def make_rec_ids(
     return assign.load_rec_ids(path)
   vectors = folder.path / "embed" / "vectors.npz"
   with np.load(vectors, allow_pickle=False) as saved:
-    semantic, r2, x = saved["codes"], float(saved["r2"]), saved["quantized"]
+    semantic, r2, h_item = saved["codes"], float(saved["r2"]), saved["item"]
   size = config.rqvae.codebook_size
   if config.recid.method == "hkmeans":
     size = config.recid.branching
     semantic = hkmeans.hierarchical_kmeans(
-      x, config.rqvae.levels, size, config.seed
+      h_item, config.rqvae.levels, size, config.seed
     )
-    r2 = quality.explained_by_groups(x, semantic)
+    r2 = quality.explained_by_groups(h_item, semantic)
   report = quality.health_report(semantic, size, r2)
   print(quality.format_report(report))
   folder.write_json("recid_health.json", report)

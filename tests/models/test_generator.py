@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmgrec_jax.config import CHOICES
 from mmgrec_jax.decoding.trie import build_trie
 from mmgrec_jax.models.generator import (
-  ENCODERS,
   Generator,
   Vectors,
   generate,
@@ -15,6 +15,7 @@ from mmgrec_jax.models.generator import (
 )
 from mmgrec_jax.recid.assign import assign_rec_ids
 
+ENCODERS = CHOICES["generator.encoder"]
 USERS, ITEMS, D, L = 4, 20, 8, 4
 
 

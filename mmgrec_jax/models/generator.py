@@ -120,8 +120,9 @@ class Generator(nn.Module):
   ) -> Memory:
     """Histories (items, -1 = padding, any order) to decoder memory."""
     mask_BxN = history_BxN >= 0
+    # Padding reads item 0, but no attention ever looks at it.
     x = self._item_table(vectors)[jnp.maximum(history_BxN, 0)]
-    x = jnp.where(mask_BxN[..., None], x, 0).astype(self.dtype)
+    x = x.astype(self.dtype)
     if self.encoder == "sinusoidal":
       x = x + transformer.sinusoidal_positions(x.shape[1], self.width)[None]
     x = self.input_dropout(x, deterministic=not train)

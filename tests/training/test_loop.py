@@ -74,8 +74,16 @@ def test_kill_and_resume_is_bit_equal(
     patch.setattr(loop._Session, "save", save_then_die)
     run(make_generator_task(norm, dropout=0.1), broken, **options)
   assert done[-1] == {1: 3, 2: 4, 5: 11}[saves]  # inside, border, inside
-  task = make_generator_task(norm, dropout=0.1)
+  validated = []
+
+  def counted(params):
+    validated.append(1)
+    return norm(params)
+
+  task = make_generator_task(counted, dropout=0.1)
   again, _ = run(task, broken, **options)
+  # It went on: epochs that were validated before the kill are not again.
+  assert len(validated) == {1: 3, 2: 2, 5: 1}[saves]
   assert_equal(
     final_state(whole, tmp_path / "whole"), final_state(task, broken)
   )

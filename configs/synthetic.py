@@ -2,6 +2,7 @@
 
 Command:  python -m mmgrec_jax.main --config=configs/synthetic.py
 Data:     none needed; config.synthetic sets the size.
+Run time: a minute on 2 CPU cores.
 """
 
 from mmgrec_jax import config as configs

@@ -31,7 +31,7 @@ def main(argv: list[str]) -> None:
   del argv
   logging.set_verbosity(logging.ERROR)
   # More fake CPU devices than cores deadlock with too few XLA threads.
-  if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+  if "JAX_NUM_CPU_DEVICES" in os.environ:
     os.environ.setdefault("NPROC", "8")
   # Imported late: XLA reads the environment when it starts.
   from mmgrec_jax import pipeline

@@ -80,7 +80,7 @@ def rqvae_update(
   At the end of an epoch codewords that no item chose in it are re-seeded.
   """
   batch_key, seed_key = jax.random.split(key)
-  batch = parallel.global_batch(min(settings.batch_size, len(x_IxC)))
+  batch = parallel.global_batch(settings.batch_size)
   item_B = jax.random.randint(batch_key, (batch,), 0, len(x_IxC))
   share_B = parallel.my_share(item_B, axis_name)
 
@@ -138,7 +138,7 @@ def embedding_task(
     validate: replicated encoder parameters -> score.
   """
   edges = len(data.interactions.item_E)
-  batch = parallel.global_batch(min(settings.batch_size, edges))
+  batch = parallel.global_batch(settings.batch_size)
   steps = -(-edges // batch)
   optimizer = make_optimizer(settings.optimizer, settings.epochs * steps)
   rqvae_optimizer = make_optimizer(
@@ -235,7 +235,7 @@ def rqvae_task(rqvae: RQVAE, x_IxC: jax.Array, params: Any, settings) -> Task:
     lambda params, x: rqvae_loss(rqvae, params, x, settings.beta)[0]
   )
   x_everywhere = parallel.replicate(x_IxC)
-  batch = parallel.global_batch(min(settings.batch_size, len(x_IxC)))
+  batch = parallel.global_batch(settings.batch_size)
   return Task(
     "rqvae",
     x_IxC,

@@ -80,7 +80,7 @@ def generator_task(
     validate: replicated parameters -> score.
   """
   samples = len(data.windows.user_S)
-  batch = parallel.global_batch(min(settings.batch_size, samples))
+  batch = parallel.global_batch(settings.batch_size)
   steps = -(-samples // batch)
   N, T = settings.history_length, settings.targets_per_history
   optimizer = make_optimizer(settings.optimizer, settings.epochs * steps)

@@ -43,7 +43,11 @@ def unreplicate(tree: Any) -> Any:
 
 
 def global_batch(size: int) -> int:
-  """The smallest batch >= size that the devices share evenly."""
+  """The smallest batch >= size that the devices share evenly.
+
+  A size that the number of devices divides stays as it is, so that runs on
+  another number of devices see the same batches.
+  """
   n = len(devices())
   return -(-size // n) * n
 

@@ -128,6 +128,7 @@ def default_config() -> Config:
   config.generator.decoder_head_width = 32  # of each head: width / heads
   config.generator.feed_forward = 128
   config.generator.dropout = 0.1
+  config.generator.folded = True  # attention's fast form, see nn/attention.py
   config.generator.history_length = 32  # N
   config.generator.targets_per_history = 8  # T; 1 is the paper's
   config.generator.batch_size = 128  # histories

@@ -56,8 +56,9 @@ def _expand(
   node_BxK: jax.Array,
   exhausted: tries.Exhausted,
   level: jax.Array | int,
+  beam_width: int,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Best K continuations: their score, parent beam and token, each [B, K]."""
+  """Best continuations: score, parent beam and token, each [B, beam_width]."""
   total_BxKxV = score_BxK[..., None] + log_p_BxKxV
   # Each live beam stands on another node, so at most one matches.
   parent_BxH = exhausted.parent[:, :, level]
@@ -73,8 +74,11 @@ def _expand(
   total_BxKxV = total_BxKxV.at[rows_Bx1, beam_BxH, token_BxH].set(
     NEG_INF, mode="drop"
   )
-  K = score_BxK.shape[1]
-  score, flat = jax.lax.top_k(total_BxKxV.reshape(len(score_BxK), -1), K)
+  total = total_BxKxV.reshape(len(score_BxK), -1)
+  missing = max(beam_width - total.shape[1], 0)
+  total = jnp.pad(total, [(0, 0), (0, missing)], constant_values=NEG_INF)
+  score, flat = jax.lax.top_k(total, beam_width)
+  flat = jnp.where(score > NEG_INF, flat, 0)
   return score, flat // V, flat % V
 
 
@@ -92,17 +96,22 @@ def beam_search(
   history_BxH: jax.Array,
   beam_width: int,
   renormalise: bool,
+  loop: Callable = jax.lax.while_loop,
 ) -> tuple[jax.Array, jax.Array]:
   """The best Rec-IDs of unseen items for each user (paper §3.4).
+
+  The first step has one beam and the last one needs no trie, so both stand
+  outside the loop.
 
   Args:
     step_logits: scores semantic tokens, [B, K, L].
     last_logits: scores the last token, [B, K, C].
-    cache: what they need at step 0, arrays [B, K, ...].
+    cache: what they need at step 0, arrays [B, 1, ...].
     trie: of all valid Rec-IDs.
     history_BxH: int32 items never to be returned, -1 = padding.
     beam_width: K, from 1 to more than there are items.
     renormalise: see `masked_log_softmax`.
+    loop: runs the steps between; benchmarks compare others.
 
   Returns:
     items int32 [B, K], best first, all different, valid and unseen; -1 where a
@@ -114,29 +123,27 @@ def beam_search(
 
   def step(beams: Beams) -> Beams:
     logits_BxKxL, cache = step_logits(beams.token_BxK, beams.step, beams.cache)
-    chex.assert_shape(logits_BxKxL, (B, K, L))
+    chex.assert_shape(logits_BxKxL, (B, None, L))
     child_BxKxL = trie.next_node_PxL[beams.node_BxK]
     log_p = masked_log_softmax(logits_BxKxL, child_BxKxL >= 0, renormalise)
     score, beam_BxK, token_BxK = _expand(
-      beams.score_BxK, log_p, beams.node_BxK, exhausted, beams.step
+      beams.score_BxK, log_p, beams.node_BxK, exhausted, beams.step, K
     )
     node_BxK = child_BxKxL[jnp.arange(B)[:, None], beam_BxK, token_BxK]
     node_BxK = jnp.where(score > NEG_INF, node_BxK, 0)
     cache = _reorder(cache, beam_BxK)
     return Beams(beams.step + 1, score, node_BxK, token_BxK, cache)
 
-  zeros_BxK = jnp.zeros((B, K), jnp.int32)
-  # All beams start on the root; only the first is alive, or they would tie.
-  score_BxK = jnp.full((B, K), NEG_INF).at[:, 0].set(0.0)
-  start = Beams(jnp.int32(0), score_BxK, zeros_BxK, zeros_BxK, cache)
-  beams = jax.lax.while_loop(lambda b: b.step < M - 1, step, start)
+  root_Bx1 = jnp.zeros((B, 1), jnp.int32)
+  start = Beams(jnp.int32(0), jnp.zeros((B, 1)), root_Bx1, root_Bx1, cache)
+  beams = loop(lambda b: b.step < M - 1, step, step(start))
 
   logits_BxKxC, _ = last_logits(beams.token_BxK, beams.step, beams.cache)
   chex.assert_shape(logits_BxKxC, (B, K, None))
   valid = tries.last_level_mask(trie, beams.node_BxK, logits_BxKxC.shape[-1])
   log_p = masked_log_softmax(logits_BxKxC, valid, renormalise)
   score, beam_BxK, rank_BxK = _expand(
-    beams.score_BxK, log_p, beams.node_BxK, exhausted, M - 1
+    beams.score_BxK, log_p, beams.node_BxK, exhausted, M - 1, K
   )
   node_BxK = jnp.take_along_axis(beams.node_BxK, beam_BxK, axis=1)
   item_BxK = trie.item_I[trie.first_Q[node_BxK] + rank_BxK]

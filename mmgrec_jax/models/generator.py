@@ -11,7 +11,7 @@ from flax import struct
 
 from mmgrec_jax.decoding import beam_search
 from mmgrec_jax.decoding import trie as tries
-from mmgrec_jax.nn import transformer
+from mmgrec_jax.nn import attention, transformer
 
 
 @struct.dataclass
@@ -26,7 +26,7 @@ class Vectors:
 class Memory:
   """A user as the decoder sees them: keys and values by layer, and a mask."""
 
-  layers: list[transformer.LayerMemory]
+  layers: list[attention.Seen]
   mask_BxN: jax.Array
 
 
@@ -42,6 +42,7 @@ class Generator(nn.Module):
     decoder_head_width: width / heads in a default Transformer decoder.
     trie_softmax: take each level's softmax over valid children only; the
       product over levels is then a distribution over items.
+    folded: the fast form of attention, see `nn.attention`.
   """
 
   vocabulary: tuple[int, ...]
@@ -58,6 +59,7 @@ class Generator(nn.Module):
   feed_forward: int = 256
   dropout: float = 0.1
   dtype: jnp.dtype = jnp.float32
+  folded: bool = True
 
   def setup(self):
     self.encode_layers = [
@@ -68,6 +70,7 @@ class Generator(nn.Module):
         self.dropout,
         self.encoder == "relation",
         self.dtype,
+        self.folded,
       )
       for _ in range(self.encoder_layers)
     ]
@@ -79,6 +82,7 @@ class Generator(nn.Module):
         self.feed_forward,
         self.dropout,
         self.dtype,
+        self.folded,
       )
       for _ in range(self.decoder_layers)
     ]
@@ -170,18 +174,20 @@ class Generator(nn.Module):
     semantic = semantic.astype(jnp.float32) + self.semantic_bias[None, None]
     return semantic, self.last_logits(x[:, :, -1])
 
-  def empty_cache(self, batch: int, beams: int) -> list[transformer.LayerCache]:
-    shape = (batch, beams, self.levels, self.heads, self.decoder_head_width)
-    zeros = jnp.zeros(shape, self.dtype)
-    return [transformer.LayerCache(zeros, zeros)] * self.decoder_layers
+  def empty_cache(self, batch: int, beams: int) -> list[attention.Seen]:
+    """The decoder's cache before the first token, arrays [B, K, M, …]."""
+    return [
+      layer.empty_cache(batch, beams, self.levels)
+      for layer in self.decode_layers
+    ]
 
   def decode_step(
     self,
     token_BxK: jax.Array,
     step: jax.Array,
-    cache: list[transformer.LayerCache],
+    cache: list[attention.Seen],
     memory: Memory,
-  ) -> tuple[jax.Array, list[transformer.LayerCache]]:
+  ) -> tuple[jax.Array, list[attention.Seen]]:
     """Hidden state of position `step` [B, K, D] and the cache with it added."""
     x = self._embed(token_BxK, step)
     new_cache = []
@@ -235,7 +241,7 @@ def generate(
   return beam_search.beam_search(
     step_logits,
     last_logits,
-    model.empty_cache(len(user_B), beam_width),
+    call(len(user_B), 1, method="empty_cache"),
     trie,
     history_BxH,
     beam_width,

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from flax import struct
 
 from mmgrec_jax.nn import attention
 
@@ -27,10 +26,11 @@ class FeedForward(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    dense = lambda width: nn.Dense(
-      width, kernel_init=attention.xavier, dtype=self.dtype
+    dense = lambda width, name: nn.Dense(
+      width, kernel_init=attention.xavier, dtype=self.dtype, name=name
     )
-    return dense(x.shape[-1])(nn.relu(dense(self.hidden)(x)))
+    hidden = nn.relu(dense(self.hidden, "first")(x))
+    return dense(x.shape[-1], "second")(hidden)
 
 
 class AddAndNorm(nn.Module):
@@ -42,7 +42,7 @@ class AddAndNorm(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, sublayer: jax.Array, train: bool):
     sublayer = nn.Dropout(self.dropout)(sublayer, deterministic=not train)
-    return nn.LayerNorm(dtype=self.dtype)(x + sublayer)
+    return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype)(x + sublayer)
 
 
 class EncoderLayer(nn.Module):
@@ -57,6 +57,7 @@ class EncoderLayer(nn.Module):
   dropout: float
   relation: bool
   dtype: jnp.dtype = jnp.float32
+  folded: bool = False
 
   @nn.compact
   def __call__(
@@ -69,28 +70,12 @@ class EncoderLayer(nn.Module):
     attention_class = (
       attention.RelationAttention if self.relation else attention.SelfAttention
     )
-    seen = attention_class(self.heads, self.head_width, self.dtype)(
-      x_BxNxD, h_user_BxD, mask_BxN
-    )
+    seen = attention_class(
+      self.heads, self.head_width, self.dtype, self.folded
+    )(x_BxNxD, h_user_BxD, mask_BxN)
     x = AddAndNorm(self.dropout, self.dtype)(x_BxNxD, seen, train)
     thought = FeedForward(self.feed_forward, self.dtype)(x)
     return AddAndNorm(self.dropout, self.dtype)(x, thought, train)
-
-
-@struct.dataclass
-class LayerMemory:
-  """What one decoder layer needs of the encoder, computed once a user."""
-
-  key_BxNxHxW: jax.Array
-  value_BxNxHxW: jax.Array
-
-
-@struct.dataclass
-class LayerCache:
-  """Keys and values of the tokens decoded so far; K beams, M positions."""
-
-  key_BxKxMxHxW: jax.Array
-  value_BxKxMxHxW: jax.Array
 
 
 class DecoderLayer(nn.Module):
@@ -107,65 +92,81 @@ class DecoderLayer(nn.Module):
   feed_forward: int
   dropout: float
   dtype: jnp.dtype = jnp.float32
+  folded: bool = False
 
   def setup(self):
-    heads = lambda: attention.Heads(self.heads, self.head_width, self.dtype)
-    self.self_q, self.self_k, self.self_v = heads(), heads(), heads()
-    self.cross_q, self.cross_k, self.cross_v = heads(), heads(), heads()
-    self.self_o = attention.MergeHeads(self.width, self.dtype)
-    self.cross_o = attention.MergeHeads(self.width, self.dtype)
+    shape = (self.width, self.heads, self.head_width)
+    self.own = attention.Attention(*shape, self.dtype, self.folded)
+    self.cross = attention.Attention(*shape, self.dtype, self.folded)
     self.feed = FeedForward(self.feed_forward, self.dtype)
     self.norms = [AddAndNorm(self.dropout, self.dtype) for _ in range(3)]
 
-  def memory(self, encoded_BxNxD: jax.Array) -> LayerMemory:
-    return LayerMemory(self.cross_k(encoded_BxNxD), self.cross_v(encoded_BxNxD))
+  def memory(self, encoded_BxNxD: jax.Array) -> attention.Seen:
+    """What the layer needs of the encoder, once a user: arrays [B, N, …]."""
+    return self.cross.seen(encoded_BxNxD)
+
+  def empty_cache(self, batch: int, beams: int, length: int) -> attention.Seen:
+    """Room for what `length` tokens of each beam let later ones see."""
+    nothing = jnp.zeros((batch, beams, length, self.width), self.dtype)
+    return self.own.seen(nothing)
 
   def __call__(
     self,
     x_BxKxSxD: jax.Array,
-    memory: LayerMemory,
+    memory: attention.Seen,
     mask_BxN: jax.Array,
     train: bool,
   ) -> jax.Array:
-    S = x_BxKxSxD.shape[2]
-    causal_SxS = jnp.tril(jnp.ones((S, S), bool))
-    key, value = self.self_k(x_BxKxSxD), self.self_v(x_BxKxSxD)
-    return self._layer(
-      x_BxKxSxD, key, value, causal_SxS, memory, mask_BxN, train
+    B, K, S, D = x_BxKxSxD.shape
+    x = x_BxKxSxD.reshape(B * K, S, D)
+    seen = self.own.seen(x)
+    causal_1xSxS = jnp.tril(jnp.ones((1, S, S), bool))
+    read = attention.attend(
+      self.own.query(x), seen[0], seen[-1], causal_1xSxS, self.own.scale
     )
+    x = self._rest(
+      x_BxKxSxD.reshape(B, K * S, D),
+      self.own.merge(read).reshape(B, K * S, D),
+      memory,
+      mask_BxN,
+      train,
+    )
+    return x.reshape(B, K, S, D)
 
   def decode_step(
     self,
     x_BxKxD: jax.Array,
     step: jax.Array,
-    cache: LayerCache,
-    memory: LayerMemory,
+    cache: attention.Seen,
+    memory: attention.Seen,
     mask_BxN: jax.Array,
-  ) -> tuple[jax.Array, LayerCache]:
+  ) -> tuple[jax.Array, attention.Seen]:
     """Position `step` of K beams, [B, K, D], and the cache with it added."""
-    x = x_BxKxD[:, :, None]
-    cache = LayerCache(
-      cache.key_BxKxMxHxW.at[:, :, step].set(self.self_k(x_BxKxD)),
-      cache.value_BxKxMxHxW.at[:, :, step].set(self.self_v(x_BxKxD)),
+    new = self.own.seen(x_BxKxD)
+    cache = tuple(
+      old.at[:, :, step].set(now) for old, now in zip(cache, new, strict=True)
     )
-    M = cache.key_BxKxMxHxW.shape[2]
-    so_far_1xM = (jnp.arange(M) <= step)[None]
-    key, value = cache.key_BxKxMxHxW, cache.value_BxKxMxHxW
-    x = self._layer(x, key, value, so_far_1xM, memory, mask_BxN, False)
-    return x[:, :, 0], cache
+    flat = lambda a: a.reshape(-1, *a.shape[2:])
+    so_far_M = jnp.arange(cache[0].shape[2]) <= step
+    read = attention.attend_few(
+      self.own.query(flat(x_BxKxD)),
+      flat(cache[0]),
+      flat(cache[-1]),
+      so_far_M,
+      self.own.scale,
+    )
+    read = self.own.merge(read).reshape(x_BxKxD.shape)
+    return self._rest(x_BxKxD, read, memory, mask_BxN, False), cache
 
-  def _layer(self, x, key, value, self_mask, memory, mask_BxN, train):
-    B, K, S, D = x.shape
-    scale = self.head_width**-0.5
-    flat = lambda a: a.reshape(B * K, *a.shape[2:])
-    seen = attention.attend_few(
-      flat(self.self_q(x)), flat(key), flat(value), self_mask, scale
+  def _rest(self, x_BxSxD, read_BxSxD, memory, mask_BxN, train):
+    """After self-attention; all queries of a user read the same memory."""
+    x = self.norms[0](x_BxSxD, read_BxSxD, train)
+    read = attention.attend(
+      self.cross.query(x),
+      memory[0],
+      memory[-1],
+      mask_BxN[:, None],
+      self.cross.scale,
     )
-    x = self.norms[0](x, self.self_o(seen).reshape(B, K, S, D), train)
-    # All K x S queries of a user read the same memory: one product.
-    query = self.cross_q(x.reshape(B, K * S, D))
-    seen = attention.attend(
-      query, memory.key_BxNxHxW, memory.value_BxNxHxW, mask_BxN[:, None], scale
-    )
-    x = self.norms[1](x, self.cross_o(seen).reshape(B, K, S, D), train)
+    x = self.norms[1](x, self.cross.merge(read), train)
     return self.norms[2](x, self.feed(x), train)

@@ -38,6 +38,7 @@ def build_generator(
     decoder_head_width=chosen.decoder_head_width,
     feed_forward=chosen.feed_forward,
     dropout=chosen.dropout,
+    folded=chosen.folded,
     dtype=jnp.dtype(config.dtype),
   )
 

@@ -59,7 +59,7 @@ def search(ids, logits, last, history, width, renormalise=True):
   run = jax.jit(
     lambda history: beam_search(
       *table_model(logits, last),
-      jnp.zeros((len(history), width), jnp.int32),
+      jnp.zeros((len(history), 1), jnp.int32),
       build_trie(ids),
       history,
       width,

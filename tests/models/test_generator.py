@@ -171,7 +171,7 @@ def test_decode_step_by_step_equals_whole_sequence(rng):
   whole, last = forward(model, params, vectors, user, history, tokens)
   call = lambda *a, **k: model.apply({"params": params}, *a, **k)
   memory = call(vectors, user, history, train=False, method="encode")
-  cache = model.empty_cache(USERS, 3)
+  cache = call(USERS, 3, method="empty_cache")
   before = jnp.zeros((USERS, 3), jnp.int32)
   for m in range(4):
     x, cache = call(before, jnp.int32(m), cache, memory, method="decode_step")
@@ -193,7 +193,7 @@ def test_only_the_read_part_of_a_history_matters_but_all_is_excluded(rng):
     {"params": params}, vectors, user, history[:, :2], train=False,
     method="encode",
   )  # fmt: skip
-  key = lambda memory: memory.layers[0].key_BxNxHxW[:, :2]
+  key = lambda memory: memory.layers[0][0][:, :2]
   np.testing.assert_allclose(
     np.asarray(key(read_all))[0], np.asarray(key(read_cut))[0], atol=1e-5
   )

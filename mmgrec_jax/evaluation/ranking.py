@@ -48,31 +48,89 @@ def shuffled(rows: Rows, seed: int) -> Rows:
   return Rows(rows.offset, rows.items[order])
 
 
+def length_buckets(lengths: np.ndarray, program_slots: int) -> np.ndarray:
+  """Lengths to pad histories to, ascending, the last one the longest.
+
+  Users of one bucket share a compiled program, so a bucket costs a
+  compilation; without buckets everyone pays for the longest history.
+
+  Args:
+    lengths: of the users' histories, int [U].
+    program_slots: padded history slots that a compilation is worth.
+
+  Returns:
+    the bounds (powers of 2 from 8, and the longest) that make the sum of
+    padded slots and compilations smallest, int [buckets].
+  """
+  longest = max(int(lengths.max(initial=0)), 1)
+  powers = 2 ** np.arange(3, 31)
+  bounds = np.append(powers[powers < longest], longest)
+  users = np.searchsorted(np.sort(lengths), bounds, side="right")
+  # best[i]: cheapest way to serve all users within bounds[:i].
+  best, chosen = [0], [[]]
+  for i, bound in enumerate(bounds):
+    served = np.concatenate([[0], users[:i]])
+    cost = np.array(best) + (users[i] - served) * bound + program_slots
+    j = int(cost.argmin())
+    best.append(cost[j])
+    chosen.append([*chosen[j], bound])
+  return np.array(chosen[-1])
+
+
 class Ranker:
-  """Compiles a recommend function to run over any users in one call."""
+  """Compiles a recommend function to run over any users in one call.
+
+  Attributes:
+    bounds: lengths that histories are padded to, see `length_buckets`.
+  """
 
   def __init__(
-    self, recommend: Recommend, history: Rows, batch_size: int, seed: int
+    self,
+    recommend: Recommend,
+    history: Rows,
+    batch_size: int,
+    seed: int,
+    program_slots: int = 200_000,
   ):
     history = shuffled(history, seed)
-    longest = max(int(history.lengths.max(initial=0)), 1)
+    self._lengths = history.lengths
+    self.bounds = length_buckets(self._lengths, program_slots)
     # One slot to gather from when there is no interaction at all.
     items = np.append(history.items, -1)
     self._history = parallel.replicate(
       (jnp.asarray(history.offset), jnp.asarray(items))
     )
-
-    def of_batch(arguments, user_B):
-      params, (offset, items_E) = arguments
-      place_BxH = offset[user_B][:, None] + jnp.arange(longest)[None]
-      own_BxH = place_BxH < offset[user_B + 1][:, None]
-      history_BxH = jnp.where(own_BxH, items_E[place_BxH], -1)
-      return recommend(params, user_B, history_BxH)
-
-    self._run = parallel.map_users(of_batch, batch_size)
+    self._runs = [
+      parallel.map_users(_padded(recommend, int(bound)), batch_size)
+      for bound in self.bounds
+    ]
 
   def __call__(
     self, params: Any, users: np.ndarray
   ) -> tuple[np.ndarray, np.ndarray]:
     """Replicated params, users int [n] -> items [n, K], scores [n, K]."""
-    return self._run((params, self._history), users)
+    bucket = np.searchsorted(self.bounds, self._lengths[users])
+    order = np.argsort(bucket, kind="stable")
+    arguments = (params, self._history)
+    # All programs are started before the first result is waited for.
+    started = [
+      run(arguments, users[bucket == b])
+      for b, run in enumerate(self._runs)
+      if (bucket == b).any()
+    ]
+    parts = [finish() for finish in started]
+    join = lambda *of_buckets: np.concatenate(of_buckets)[np.argsort(order)]
+    return jax.tree.map(join, *parts)
+
+
+def _padded(recommend: Recommend, bound: int) -> Callable:
+  """`recommend` with histories looked up and padded to `bound`."""
+
+  def of_batch(arguments, user_B):
+    params, (offset, items_E) = arguments
+    place_BxH = offset[user_B][:, None] + jnp.arange(bound)[None]
+    own_BxH = place_BxH < offset[user_B + 1][:, None]
+    history_BxH = jnp.where(own_BxH, items_E[place_BxH], -1)
+    return recommend(params, user_B, history_BxH)
+
+  return of_batch

@@ -120,7 +120,7 @@ def run_steps(step: Callable, plan: Callable, steps_per_epoch: int) -> Callable:
 
 def map_users(
   function: Callable, batch_size: int
-) -> Callable[[Any, np.ndarray], Any]:
+) -> Callable[[Any, np.ndarray], Callable[[], Any]]:
   """Compiles a function of user batches to run over all users at once.
 
   Args:
@@ -128,7 +128,8 @@ def map_users(
     batch_size: users a device handles at a time.
 
   Returns:
-    (replicated arguments, users [n]) -> NumPy arrays [n, ...].
+    (replicated arguments, users [n]) -> a function that waits for the result,
+    NumPy arrays [n, ...]. The devices are at work meanwhile.
   """
 
   def all_batches(arguments, users_GxB):
@@ -143,6 +144,6 @@ def map_users(
     padded = np.resize(users, n * groups * size).astype(np.int32)
     out = compiled(arguments, padded.reshape(n, groups, size))
     flat = lambda a: np.asarray(a).reshape(-1, *a.shape[3:])
-    return jax.tree.map(lambda a: flat(a)[: len(users)], out)
+    return lambda: jax.tree.map(lambda a: flat(a)[: len(users)], out)
 
   return run

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from experiments.torch_reference.layers import Cache
 from experiments.torch_reference.model import TorchMMGRec
 from experiments.torch_reference.tables import TorchTables
 from mmgrec_jax.errors import UserError
@@ -144,7 +145,7 @@ def batched_generate(
   token_BxK = torch.full_like(rows_Bx1, model.start_token)
   node_BxK = torch.zeros_like(rows_Bx1)
   score_BxK = torch.zeros_like(rows_Bx1, dtype=torch.float32)
-  caches = [None] * len(memories)
+  caches: list[Cache] = [[] for _ in memories]
   for m in range(tables.levels - 1):
     x, caches = model.decoder.step(token_BxK, m, caches, memories, bias)
     child_BxKxL = tables.next_node_PxL[node_BxK]
@@ -154,10 +155,7 @@ def batched_generate(
     )  # fmt: skip
     node_BxK = child_BxKxL[rows_Bx1, beam_BxK, token_BxK].long()
     node_BxK = node_BxK.where(score_BxK > NEG_INF, 0)
-    caches = [
-      (key[rows_Bx1, beam_BxK], value[rows_Bx1, beam_BxK])
-      for key, value in caches
-    ]
+    caches = reorder(caches, beam_BxK)
   m = tables.levels - 1
   x, _ = model.decoder.step(token_BxK, m, caches, memories, bias)
   valid_BxKxC = tables.rank_C < tables.count_Q[node_BxK][..., None]
@@ -173,6 +171,21 @@ def batched_generate(
     F.pad(item_BxK.where(alive_BxK, -1), missing, value=-1),
     F.pad(score_BxK, missing, value=NEG_INF),
   )
+
+
+def reorder(caches: list[Cache], beam_BxK: Tensor) -> list[Cache]:
+  """Caches of the beams that the new ones continue."""
+  rows_Bx1 = torch.arange(len(beam_BxK), device=beam_BxK.device)[:, None]
+
+  def pick(array: Tensor) -> Tensor:
+    if array.shape[1] == 1:
+      return array
+    # On flat rows: about twice as fast on CPU as indexing with two arrays.
+    flat = (rows_Bx1 * array.shape[1] + beam_BxK).flatten()
+    picked = array.flatten(0, 1).index_select(0, flat)
+    return picked.unflatten(0, beam_BxK.shape)
+
+  return [[(pick(k), pick(v)) for k, v in cache] for cache in caches]
 
 
 def logits(model: TorchMMGRec, x_BxKxD: Tensor, width: int) -> Tensor:

@@ -105,7 +105,7 @@ class Decoder(nn.Module):
     self,
     token_BxK: Tensor,
     position: int,
-    caches: Sequence[Cache | None],
+    caches: list[Cache],
     memories: list[tuple[Tensor, Tensor]],
     bias_Bx1x1xN: Tensor,
   ) -> tuple[Tensor, list[Cache]]:

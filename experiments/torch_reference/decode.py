@@ -1,3 +1,6 @@
+# PyTorch is optional: types are checked where it is installed.
+# pyright: reportMissingImports=false
+
 """Generating Rec-IDs: the published loop, and as PyTorch would be served.
 
 What had to be repaired in the published code, to compare results at all:
@@ -153,8 +156,8 @@ def batched_generate(
       score_BxK, logits(model, x, L), child_BxKxL >= 0, node_BxK,
       exhausted.level(m), K,
     )  # fmt: skip
-    node_BxK = child_BxKxL[rows_Bx1, beam_BxK, token_BxK].long()
-    node_BxK = node_BxK.where(score_BxK > NEG_INF, 0)
+    # Where there is no child the beam is dead and may stand anywhere.
+    node_BxK = child_BxKxL[rows_Bx1, beam_BxK, token_BxK].long().clamp(min=0)
     caches = reorder(caches, beam_BxK)
   m = tables.levels - 1
   x, _ = model.decoder.step(token_BxK, m, caches, memories, bias)
@@ -214,11 +217,11 @@ def expand(
 ) -> tuple[Tensor, Tensor, Tensor]:
   """The best `width` continuations (or all): score, parent beam and token."""
   V = logits_BxKxV.shape[-1]
-  # No row is all False: dead beams stand on the root.
+  # No row is all False: dead beams too stand on a node.
   log_p_BxKxV = logits_BxKxV.masked_fill(~valid_BxKxV, NEG_INF).log_softmax(-1)
   total = (score_BxK[..., None] + log_p_BxKxV).flatten(1)
+  # At most one beam: all stand on different nodes, or on the root once dead.
   on_parent_BxHxK = exhausted_BxH.parent[..., None] == node_BxK[:, None]
-  on_parent_BxHxK &= (score_BxK > NEG_INF)[:, None]
   hit_BxH, beam_BxH = on_parent_BxHxK.int().max(-1)
   # x - inf excludes, x + 0 does nothing: no branch, no spare column.
   dead_BxH = (hit_BxH > 0) & exhausted_BxH.dead

@@ -1,3 +1,6 @@
+# PyTorch is optional: types are checked where it is installed.
+# pyright: reportMissingImports=false
+
 """Layers of the reference Transformer, named as in its published state.
 
 Arrays carry their axes: B batch, N history, T targets a user, K beams,

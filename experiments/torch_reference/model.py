@@ -1,3 +1,6 @@
+# PyTorch is optional: types are checked where it is installed.
+# pyright: reportMissingImports=false
+
 """The generator of the authors' published code, in PyTorch.
 
 Written from the paper (eq. 14-19). What the paper leaves open was found by

@@ -1,3 +1,6 @@
+# PyTorch is optional: types are checked where it is installed.
+# pyright: reportMissingImports=false
+
 """The trie of Rec-IDs as dense tensors."""
 
 from typing import NamedTuple

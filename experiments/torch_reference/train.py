@@ -1,3 +1,6 @@
+# PyTorch is optional: types are checked where it is installed.
+# pyright: reportMissingImports=false
+
 """Training the PyTorch reference: teacher forcing with its published SGD."""
 
 from collections.abc import Callable

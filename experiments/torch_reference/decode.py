@@ -54,7 +54,8 @@ def reference_generate(
   """
   device = model.projection.weight.device
   user_1 = torch.tensor([user], device=device)
-  history_1xN = torch.tensor([history], dtype=torch.long, device=device)
+  # Without any item, attention needs padding to look at.
+  history_1xN = torch.tensor([history or [-1]], device=device)
   memory, bias = model.encoder(user_1, history_1xN)
   beams: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
   for _ in range(length):

@@ -111,10 +111,7 @@ def test_batched_search_finds_what_the_repaired_loop_finds(rng, K):
   )
   for user in range(USERS):
     seen = seen_of(history_BxH, user)
-    # The loop reads no padding; where there is no history, it must be told to.
-    beams = decode.reference_generate(
-      model, user, seen or [-1] * 6, K, 4, tables
-    )
+    beams = decode.reference_generate(model, user, seen, K, 4, tables)
     assert len(beams) == min(K, 40 - len(seen))
     found = [tables.item_of(tokens) for tokens, _ in beams]
     assert item_BxK[user].tolist() == found + [-1] * (K - len(found))

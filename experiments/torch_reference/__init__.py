@@ -1,0 +1,1 @@
+"""MMGRec's generator in PyTorch, to be compared with ours side by side."""

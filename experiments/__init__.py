@@ -1,0 +1,1 @@
+"""Experiments beside the package: benchmarks. They import it, never reverse."""

@@ -95,7 +95,8 @@ def build_dense_trie(rec_ids: RecIds) -> DenseTrie:
       next_node[base[m - 1] + level.parent_n, level.token_n] = number
   position = np.empty(items, np.int32)
   position[order] = np.arange(items)
-  as_int32 = lambda a: jnp.asarray(a, jnp.int32)
+  # device_put compiles nothing; jnp.asarray would, for each shape.
+  as_int32 = lambda a: jax.device_put(np.asarray(a, np.int32))
   return DenseTrie(
     next_node_PxL=as_int32(next_node),
     first_Q=as_int32(np.concatenate([level.begin_n for level in levels])),

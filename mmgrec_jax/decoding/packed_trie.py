@@ -162,15 +162,16 @@ def build_packed_trie(rec_ids: RecIds) -> PackedTrie:
 
   count = np.diff(leaves.begin_n, append=items)
   count = np.pad(count, (0, -len(count) % BLOCK)).reshape(-1, BLOCK)
+  last_token = max(rec_ids.vocabulary) - 1
+  # device_put compiles nothing; jnp.asarray would, for each shape.
+  put = lambda array, dtype: jax.device_put(np.asarray(array, dtype))
   return PackedTrie(
-    bits_PxW=jnp.asarray(np.concatenate(bits)),
-    start_P=jnp.asarray(1 + np.cumsum(n_children) - n_children, jnp.int32),
-    first_R=jnp.asarray(first, jnp.int32),
-    count_GxS=jnp.asarray(count.astype(_narrowest(count.max()))),
-    block_G=jnp.asarray(leaves.begin_n[::BLOCK], jnp.int32),
-    item_I=jnp.asarray(rec_ids.lexicographic_order),
-    tokens_IxM=jnp.asarray(
-      rec_ids.tokens_IxM.astype(_narrowest(max(rec_ids.vocabulary) - 1))
-    ),
+    bits_PxW=put(np.concatenate(bits), np.uint32),
+    start_P=put(1 + np.cumsum(n_children) - n_children, np.int32),
+    first_R=put(first, np.int32),
+    count_GxS=put(count, _narrowest(count.max())),
+    block_G=put(leaves.begin_n[::BLOCK], np.int32),
+    item_I=put(rec_ids.lexicographic_order, np.int32),
+    tokens_IxM=put(rec_ids.tokens_IxM, _narrowest(last_token)),
     semantic_size=L,
   )

@@ -25,6 +25,7 @@ CHOICES = {
   "generator.optimizer.schedule": ("cosine", "constant"),
   "generator.encoder": ("relation", "sinusoidal", "none"),
   "generator.item_embedding": ("pretrained", "finetuned", "learned"),
+  "generator.trie": ("packed", "dense"),
   "recid.method": ("graph_rqvae", "features", "hkmeans"),
   "recid.last_token": ("popularity", "random"),
 }
@@ -121,6 +122,7 @@ def default_config() -> Config:
   config.generator.encoder = "relation"  # sinusoidal or none (Table 5)
   config.generator.item_embedding = "pretrained"  # finetuned or learned
   config.generator.trie_softmax = True  # softmax over valid children only
+  config.generator.trie = "packed"  # one bit a token, or dense: a table
   config.generator.encoder_layers = 1
   config.generator.decoder_layers = 1
   config.generator.heads = 2

@@ -33,7 +33,7 @@ def run(config: Config, path: str | Path) -> dict:
 
   vectors = embed.embed(config, data, folder)
   ids = rec_ids.make_rec_ids(config, data, folder)
-  trie = build_trie(ids)
+  trie = build_trie(ids, config.generator.trie)
   model = generate.build_generator(config, data, ids)
   inputs = generate.standardise(vectors)
   params = generate.train_generator(config, data, folder, model, inputs, trie)

@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-import numpy as np
-
 from mmgrec_jax import config as configs
 from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.errors import UserError
@@ -58,12 +56,6 @@ class Workdir:
     scratch = self.path / f"{name}.tmp"
     scratch.write_text(json.dumps(value, indent=1), encoding="utf-8")
     scratch.replace(self.path / name)
-
-  def write_arrays(self, path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """An .npz, atomically."""
-    scratch = path.with_name(f"tmp-{path.name}")
-    np.savez(scratch, allow_pickle=False, **arrays)
-    scratch.replace(path)
 
   def note_seconds(self, stage: str, seconds: float) -> None:
     self.write_json("seconds.json", {**self.seconds(), stage: seconds})

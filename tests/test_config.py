@@ -57,6 +57,7 @@ def test_a_wrong_key_or_type_names_the_fix(key, value, says):
   ("key", "value", "says"),
   [
     ("generator.encoder", "relative", "did you mean 'relation'"),
+    ("generator.trie", "pack", "did you mean 'packed'"),
     ("recid.method", "kmeans", "did you mean 'hkmeans'"),
     ("embed.optimizer.momentum", 0.9, "no effect unless .*name is 'sgd'"),
     ("recid.branching", 8, "no effect unless config.recid.method is 'hkmeans'"),

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from mmgrec_jax.decoding import trie as tries
+from mmgrec_jax.decoding.top_k import top_k
 
 NEG_INF = -jnp.inf
 # Scores the next semantic token: (last tokens [B, K], step, cache) ->
@@ -77,7 +78,7 @@ def _expand(
   total = total_BxKxV.reshape(len(score_BxK), -1)
   missing = max(beam_width - total.shape[1], 0)
   total = jnp.pad(total, [(0, 0), (0, missing)], constant_values=NEG_INF)
-  score, flat = jax.lax.top_k(total, beam_width)
+  score, flat = top_k(total, beam_width)
   flat = jnp.where(score > NEG_INF, flat, 0)
   return score, flat // V, flat % V
 
@@ -118,18 +119,18 @@ def beam_search(
     user has fewer left. Scores float32 [B, K], -inf there.
   """
   B, K, M = len(history_BxH), beam_width, trie.levels
-  L = trie.next_node_PxL.shape[1]
   exhausted = tries.exhausted_children(trie, history_BxH)
 
   def step(beams: Beams) -> Beams:
     logits_BxKxL, cache = step_logits(beams.token_BxK, beams.step, beams.cache)
-    chex.assert_shape(logits_BxKxL, (B, None, L))
-    child_BxKxL = trie.next_node_PxL[beams.node_BxK]
-    log_p = masked_log_softmax(logits_BxKxL, child_BxKxL >= 0, renormalise)
+    valid = trie.children(beams.node_BxK)
+    chex.assert_equal_shape([logits_BxKxL, valid])
+    log_p = masked_log_softmax(logits_BxKxL, valid, renormalise)
     score, beam_BxK, token_BxK = _expand(
       beams.score_BxK, log_p, beams.node_BxK, exhausted, beams.step, K
     )
-    node_BxK = child_BxKxL[jnp.arange(B)[:, None], beam_BxK, token_BxK]
+    parent_BxK = jnp.take_along_axis(beams.node_BxK, beam_BxK, axis=1)
+    node_BxK = trie.child(parent_BxK, token_BxK)
     node_BxK = jnp.where(score > NEG_INF, node_BxK, 0)
     cache = _reorder(cache, beam_BxK)
     return Beams(beams.step + 1, score, node_BxK, token_BxK, cache)
@@ -140,11 +141,11 @@ def beam_search(
 
   logits_BxKxC, _ = last_logits(beams.token_BxK, beams.step, beams.cache)
   chex.assert_shape(logits_BxKxC, (B, K, None))
-  valid = tries.last_level_mask(trie, beams.node_BxK, logits_BxKxC.shape[-1])
+  valid = trie.last_tokens(beams.node_BxK, logits_BxKxC.shape[-1])
   log_p = masked_log_softmax(logits_BxKxC, valid, renormalise)
   score, beam_BxK, rank_BxK = _expand(
     beams.score_BxK, log_p, beams.node_BxK, exhausted, M - 1, K
   )
   node_BxK = jnp.take_along_axis(beams.node_BxK, beam_BxK, axis=1)
-  item_BxK = trie.item_I[trie.first_Q[node_BxK] + rank_BxK]
+  item_BxK = trie.item(node_BxK, rank_BxK)
   return jnp.where(score > NEG_INF, item_BxK, -1), score

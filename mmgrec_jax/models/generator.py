@@ -257,9 +257,9 @@ def token_log_probs(
   trie_softmax: bool,
 ) -> jax.Array:
   """Log-probability of each token of the items' Rec-IDs, float32 [B, T, M]."""
-  path_BxTxM, tokens_BxTxM = trie.path_IxM[item_BxT], trie.tokens_IxM[item_BxT]
-  children = tries.children_mask(trie, path_BxTxM[..., :-1])
-  ranks = tries.last_level_mask(trie, path_BxTxM[..., -1], last_BxTxC.shape[-1])
+  path_BxTxM, tokens_BxTxM = trie.path(item_BxT), trie.tokens(item_BxT)
+  children = trie.children(path_BxTxM[..., :-1])
+  ranks = trie.last_tokens(path_BxTxM[..., -1], last_BxTxC.shape[-1])
   semantic = beam_search.masked_log_softmax(
     semantic_BxTxSxL, children, trie_softmax
   )

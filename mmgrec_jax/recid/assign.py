@@ -1,11 +1,40 @@
 """Rec-IDs: semantic tokens plus one that makes them unique (eq. 11-12)."""
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import numpy as np
 
+from mmgrec_jax import files
 from mmgrec_jax.errors import UserError
+
+
+def _sort_keys(
+  tokens_IxM: np.ndarray, sizes: tuple[int, ...]
+) -> list[np.ndarray]:
+  """The columns joined into as few int64 [I] as hold them, first one first.
+
+  Sorting by these is several times faster than by the columns themselves.
+  """
+  keys, room = [], 0
+  for column, size in zip(tokens_IxM.T, sizes, strict=True):
+    if size > room:
+      keys.append(np.zeros(len(tokens_IxM), np.int64))
+      room = 2**63 - 1
+    keys[-1] = keys[-1] * size + column
+    room //= size
+  return keys
+
+
+def _first_of_group(keys: list[np.ndarray], order: np.ndarray) -> np.ndarray:
+  """bool [I]: where, in that order, the keys differ from the ones before."""
+  first = np.ones(len(order), bool)
+  first[1:] = False
+  for key in keys:
+    ordered = key[order]
+    first[1:] |= ordered[1:] != ordered[:-1]
+  return first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,26 +56,28 @@ class RecIds:
         f"Rec-IDs have shape {tokens.shape}, the vocabulary"
         f" {len(self.vocabulary)} levels."
       )
-    bad = np.argwhere((tokens < 0) | (tokens >= np.array(self.vocabulary)))
-    if len(bad):
-      item, level = bad[0]
+    bad = (tokens < 0) | (tokens >= np.array(self.vocabulary))
+    if bad.any():
+      item, level = np.argwhere(bad)[0]
       raise UserError(
         f"Rec-ID of item row {item} has token {tokens[item, level]} at level"
         f" {level + 1}, outside 0..{self.vocabulary[level] - 1}."
       )
-    ids, count = np.unique(tokens, axis=0, return_counts=True)
-    if len(ids) != len(tokens):
-      shared = ids[count > 1][0]
+    order = self.lexicographic_order
+    first = _first_of_group(_sort_keys(tokens, self.vocabulary), order)
+    if not first.all():
+      shared = tokens[order[np.flatnonzero(~first)[0]]]
       items = np.flatnonzero((tokens == shared).all(axis=1))[:2]
       raise UserError(
         f"Rec-ID {tuple(map(int, shared))} belongs to item rows {items[0]} and"
         f" {items[1]}; assign the Rec-IDs again."
       )
 
-  @property
+  @functools.cached_property
   def lexicographic_order(self) -> np.ndarray:
     """Item rows sorted by Rec-ID, int32 [I]."""
-    return np.lexsort(self.tokens_IxM.T[::-1]).astype(np.int32)
+    keys = _sort_keys(self.tokens_IxM, self.vocabulary)
+    return np.lexsort(keys[::-1]).astype(np.int32)
 
 
 def assign_rec_ids(
@@ -65,27 +96,29 @@ def assign_rec_ids(
     "popularity": -popularity_I.astype(np.int64),
     "random": np.random.default_rng(seed).permutation(len(popularity_I)),
   }[last_token]
-  keys = (np.arange(len(rank_by)), rank_by, *semantic_IxS.T[::-1])
-  order = np.lexsort(keys)
-  ordered = semantic_IxS[order]
-  new_group = np.ones(len(order), bool)
-  new_group[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+  sizes = (codebook_size,) * semantic_IxS.shape[1]
+  keys = _sort_keys(semantic_IxS, sizes)
+  # lexsort is stable: ties stay in the order of item rows.
+  order = np.lexsort((rank_by, *keys[::-1]))
+  new_group = _first_of_group(keys, order)
   start = np.flatnonzero(new_group)[np.cumsum(new_group) - 1]
   rank = np.empty(len(order), np.int64)
   rank[order] = np.arange(len(order)) - start
   tokens = np.column_stack([semantic_IxS, rank]).astype(np.int32)
-  sizes = (codebook_size,) * semantic_IxS.shape[1] + (int(rank.max()) + 1,)
-  return RecIds(tokens, sizes)
+  return RecIds(tokens, (*sizes, int(rank.max()) + 1))
 
 
 def save_rec_ids(rec_ids: RecIds, path: str | Path) -> None:
-  """Writes tokens, vocabulary sizes and the lexicographic order (.npz)."""
-  np.savez(
-    path,
-    tokens=rec_ids.tokens_IxM,
-    vocabulary=np.array(rec_ids.vocabulary),
-    order=rec_ids.lexicographic_order,
-  )
+  """Writes tokens, vocabulary sizes and the lexicographic order (.npz).
+
+  Atomically: a kill leaves the old file or the new one.
+  """
+  arrays = {
+    "tokens": rec_ids.tokens_IxM,
+    "vocabulary": np.array(rec_ids.vocabulary),
+    "order": rec_ids.lexicographic_order,
+  }
+  files.write_arrays(Path(path), arrays)
 
 
 def load_rec_ids(path: str | Path) -> RecIds:

@@ -11,6 +11,7 @@ from mmgrec_jax.data import sampling
 from mmgrec_jax.data.dataset import TRAIN, Dataset
 from mmgrec_jax.evaluation.evaluate import evaluate
 from mmgrec_jax.evaluation.ranking import Ranker, rank_by_inner_product
+from mmgrec_jax.files import write_arrays
 from mmgrec_jax.graph import bipartite_graph
 from mmgrec_jax.models.generator import Vectors
 from mmgrec_jax.models.graph_rqvae import RQVAE, GraphEncoder
@@ -47,7 +48,7 @@ def embed(config: Config, data: Dataset, folder: Workdir) -> Vectors:
     of_features = config.recid.method == "features"
     x = features if of_features else jnp.asarray(h_item)
     arrays = _train_rqvae(config, x, folder)
-    folder.write_arrays(path, {"user": h_user, "item": h_item, **arrays})
+    write_arrays(path, {"user": h_user, "item": h_item, **arrays})
   with np.load(path, allow_pickle=False) as saved:
     return Vectors(jnp.asarray(saved["user"]), jnp.asarray(saved["item"]))
 

@@ -12,6 +12,7 @@ from mmgrec_jax.evaluation.evaluate import (
   countable_users,
   score_lists,
 )
+from mmgrec_jax.files import write_arrays
 from mmgrec_jax.report import tables
 from mmgrec_jax.training import parallel
 from mmgrec_jax.workdir import Workdir
@@ -49,7 +50,7 @@ def report_results(
       per_user[f"{split}/{name}/items"] = lists[name]
       for metric, values in scores.items():
         per_user[f"{split}/{name}/{metric}"] = values
-  folder.write_arrays(folder.path / "per_user.npz", per_user)
+  write_arrays(folder.path / "per_user.npz", per_user)
   folder.note_seconds("evaluate", time.monotonic() - started)
   results["seconds"] = folder.seconds()
   folder.write_json("results.json", results)

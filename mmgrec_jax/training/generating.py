@@ -58,7 +58,7 @@ def generator_loss(
     data.vectors,
     user_B,
     history_BxN,
-    data.trie.tokens_IxM[item_BxT],
+    data.trie.tokens(item_BxT),
     train=dropout_key is not None,
     rngs={} if dropout_key is None else {"dropout": dropout_key},
   )

@@ -55,12 +55,12 @@ def random_case(rng, items, size):
   return ids, jnp.asarray(logits), jnp.asarray(last)
 
 
-def search(ids, logits, last, history, width, renormalise=True):
+def search(ids, logits, last, history, width, renormalise=True, form="packed"):
   run = jax.jit(
     lambda history: beam_search(
       *table_model(logits, last),
       jnp.zeros((len(history), 1), jnp.int32),
-      build_trie(ids),
+      build_trie(ids, form),
       history,
       width,
       renormalise,
@@ -115,7 +115,8 @@ def test_no_seen_repeated_or_invalid_item_for_any_catalogue_and_width(rng):
     for b in range(3):
       n = int(rng.integers(0, min(items, 50) + 1))
       history[b, :n] = rng.choice(items, n, replace=False)
-    found, scores = search(ids, logits, last, history, width)
+    form = ("packed", "dense")[trial % 2]
+    found, scores = search(ids, logits, last, history, width, form=form)
     for b in range(3):
       seen = set(history[b]) - {-1}
       got = found[b][found[b] >= 0].tolist()
@@ -134,6 +135,21 @@ def test_seen_items_free_their_beams_for_others(rng):
   history = best_first[None, :10]
   found, scores = search(ids, logits, last, history, 40)
   np.testing.assert_allclose(scores[0, :30], exact[best_first[10:]], atol=1e-4)
+
+
+def test_packed_and_dense_tries_find_the_same_to_the_bit(rng):
+  for trial, size in enumerate((1, 5, 33, 40)):
+    items = int(rng.integers(1, 200))
+    ids, logits, last = random_case(rng, items, size)
+    history = np.full((2, 20), -1)
+    n = min(items, 15)
+    history[0, :n] = rng.choice(items, n, replace=False)
+    packed, dense = (
+      list(search(ids, logits, last, history, 9, trial % 2 == 0, form))
+      for form in ("packed", "dense")
+    )
+    np.testing.assert_array_equal(packed[0], dense[0])
+    np.testing.assert_array_equal(packed[1], dense[1])
 
 
 def test_masked_log_softmax_of_nothing_is_not_nan():

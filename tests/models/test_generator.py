@@ -125,7 +125,7 @@ def test_decoder_is_causal_by_gradient(rng):
 def log_probs_of_all_items(model, params, trie, vectors, user, history):
   items = jnp.broadcast_to(jnp.arange(ITEMS), (len(user), ITEMS))
   semantic, last = forward(
-    model, params, vectors, user, history, trie.tokens_IxM[items]
+    model, params, vectors, user, history, trie.tokens(items)
   )
   return token_log_probs(semantic, last, trie, items, model.trie_softmax)
 

@@ -40,6 +40,34 @@ def test_random_differs_from_popularity_and_follows_its_seed():
   assert np.array_equal(by_popularity[:, 3], np.arange(50)[::-1])
 
 
+@pytest.mark.parametrize("sizes", [(3, 4, 9), (200,) * 9, (2**40, 2**40)])
+def test_order_is_lexicographic_when_keys_need_several_words(rng, sizes):
+  # Few values, so that each column matters; both ends of its range.
+  tokens = np.stack([rng.choice([0, 1, v - 1], 500) for v in sizes], axis=1)
+  tokens = rng.permutation(np.unique(tokens, axis=0))
+  order = assign.RecIds(tokens, sizes).lexicographic_order
+  ordered = list(map(tuple, tokens[order].tolist()))
+  assert ordered == sorted(ordered) and len(set(order)) == len(tokens)
+
+
+def test_a_kill_while_saving_leaves_the_old_file(tmp_path, monkeypatch):
+  old, new = (
+    assign.assign_rec_ids(np.zeros((n, 2), int), 1, np.arange(n))
+    for n in (3, 5)
+  )
+  path = tmp_path / "recids.npz"
+  assign.save_rec_ids(old, path)
+
+  def killed(file, **arrays):
+    file.write_bytes(b"half")
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(np, "savez", killed)
+  with pytest.raises(KeyboardInterrupt):
+    assign.save_rec_ids(new, path)
+  assert len(assign.load_rec_ids(path).tokens_IxM) == 3
+
+
 def test_save_and_load_keep_ids_and_check_them(tmp_path, rng):
   ids = assign.assign_rec_ids(
     rng.integers(0, 3, (40, 3)), 3, rng.integers(0, 9, 40)

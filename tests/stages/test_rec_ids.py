@@ -3,6 +3,7 @@ import pytest
 
 from mmgrec_jax.config import default_config
 from mmgrec_jax.errors import UserError
+from mmgrec_jax.files import write_arrays
 from mmgrec_jax.recid.quality import explained_by_groups
 from mmgrec_jax.stages.rec_ids import make_rec_ids
 from mmgrec_jax.workdir import Workdir
@@ -15,7 +16,7 @@ def stage(tmp_path, data, codes, r2=0.9, **recid):
   folder = Workdir(tmp_path, config, data)
   h_item = np.random.default_rng(3).normal(size=(data.n_items, 4))
   arrays = {"item": h_item, "codes": codes, "r2": np.array(r2)}
-  folder.write_arrays(tmp_path / "embed" / "vectors.npz", arrays)
+  write_arrays(tmp_path / "embed" / "vectors.npz", arrays)
   return make_rec_ids(config, data, folder), h_item
 
 

@@ -16,6 +16,7 @@ Config = Any
 CHOICES = {
   "feature_norm": ("zscore_l2", "none"),
   "dtype": ("float32", "bfloat16"),
+  "embed.graph": ("auto", "ell", "segment"),
   "embed.optimizer.name": ("adamw", "sgd"),
   "embed.optimizer.schedule": ("cosine", "constant"),
   "rqvae.optimizer.name": ("adamw", "sgd"),
@@ -88,6 +89,7 @@ def default_config() -> Config:
   config.embed.layers = 2
   config.embed.dropout = 0.0  # between layers
   config.embed.last_activation = False  # LeakyReLU after the last layer too
+  config.embed.graph = "auto"  # ell on a CPU, segment (jraph) elsewhere
   config.embed.negatives = 1  # unseen items for each interaction
   config.embed.l2 = 1e-2  # on the vectors of the batch
   config.embed.batch_size = 4096  # interactions

@@ -9,9 +9,9 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
-import jraph
 from flax import linen as nn
 
+from mmgrec_jax.graph import Graph
 from mmgrec_jax.nn import quantizer
 from mmgrec_jax.nn.graph_conv import GraphConv
 
@@ -37,7 +37,7 @@ class GraphEncoder(nn.Module):
 
   @nn.compact
   def __call__(
-    self, graph: jraph.GraphsTuple, features_IxF: jax.Array, train: bool
+    self, graph: Graph, features_IxF: jax.Array, train: bool
   ) -> tuple[jax.Array, jax.Array]:
     """Returns h_user [U, D] and h_item [I, D], float32."""
     chex.assert_shape(features_IxF, (self.n_items, None))

@@ -1,10 +1,9 @@
 """One graph convolution layer (paper eq. 5)."""
 
 import jax
-import jraph
 from flax import linen as nn
 
-from mmgrec_jax.graph import neighbour_mean
+from mmgrec_jax.graph import Graph, neighbour_mean
 
 
 class GraphConv(nn.Module):
@@ -17,7 +16,7 @@ class GraphConv(nn.Module):
   features: int
 
   @nn.compact
-  def __call__(self, graph: jraph.GraphsTuple, h_NxC: jax.Array) -> jax.Array:
+  def __call__(self, graph: Graph, h_NxC: jax.Array) -> jax.Array:
     """[N, C] -> [N, features]."""
     dense = lambda name: nn.Dense(
       self.features,

@@ -5,12 +5,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jraph
 import numpy as np
 import optax
 from flax import struct
 
 from mmgrec_jax.data import sampling
+from mmgrec_jax.graph import Graph
 from mmgrec_jax.models.graph_rqvae import (
   RQVAE,
   GraphEncoder,
@@ -27,7 +27,7 @@ from mmgrec_jax.training.state import TrainState, make_optimizer, new_state
 class EmbeddingData:
   """What every step reads. `features` are concatenated modalities [I, F]."""
 
-  graph: jraph.GraphsTuple
+  graph: Graph
   features: jax.Array
   interactions: sampling.Interactions
 

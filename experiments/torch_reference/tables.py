@@ -36,7 +36,7 @@ class TorchTables(NamedTuple):
     device: str | torch.device = "cpu",
   ) -> "TorchTables":
     """Builds them in NumPy. `vocabulary`: size of each level, as in RecIds."""
-    trie = build_trie(RecIds(tokens_IxM, vocabulary))
+    trie = build_trie(RecIds(tokens_IxM, vocabulary), "dense")
     C = int(tokens_IxM[:, -1].max()) + 1
     arrays = [np.array(getattr(trie, name)) for name in cls._fields[:-1]]
     arrays.append(np.arange(C, dtype=np.int32))

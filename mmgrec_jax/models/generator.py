@@ -1,6 +1,7 @@
 """The generator (paper §3.3-3.4): a history in, Rec-IDs of liked items out."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -219,12 +220,14 @@ def generate(
   history_BxH: jax.Array,
   history_length: int,
   beam_width: int,
+  loop: Callable = jax.lax.while_loop,
 ) -> tuple[jax.Array, jax.Array]:
   """Beam search for the best unseen items: items and scores, [B, K].
 
   Args:
     history_BxH: all items the user has seen (-1 = padding last). The first
       `history_length` are read; all are excluded.
+    loop: see `beam_search`.
   """
   call: Any = functools.partial(model.apply, {"params": params})
   read_BxN = history_BxH[:, :history_length]
@@ -246,6 +249,7 @@ def generate(
     history_BxH,
     beam_width,
     renormalise=model.trie_softmax,
+    loop=loop,
   )
 
 

@@ -33,6 +33,9 @@ def main(argv: list[str]) -> None:
   # More fake CPU devices than cores deadlock with too few XLA threads.
   if "JAX_NUM_CPU_DEVICES" in os.environ:
     os.environ.setdefault("NPROC", "8")
+  # Compiled programs are kept: a run on the same machine starts at once.
+  cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+  os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "mmgrec_jax"))
   # Imported late: XLA reads the environment when it starts.
   from mmgrec_jax import pipeline
   from mmgrec_jax.training.loop import Interrupted, NonFiniteLoss

@@ -8,26 +8,17 @@ code is refused. Writes an .npz with one array for each parameter, named by its
 path, and h_user and h_item as `vectors/user` and `vectors/item`.
 """
 
+import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
 from flax import traverse_util
 
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.models.generator import Generator, Vectors
-
-_STATE_DICT = flags.DEFINE_string(
-  "state_dict", None, ".pt or .npz to read.", required=True
-)
-_HEADS = flags.DEFINE_integer("heads", 4, "Attention heads.")
-_VOCABULARY = flags.DEFINE_list(
-  "vocabulary", None, "Tokens of each level, such as 5,5,3.", required=True
-)
-_OUT = flags.DEFINE_string("out", None, ".npz to write.", required=True)
 
 
 def converted_model(
@@ -172,19 +163,29 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     raise UserError(f"{path}: not a file of plain arrays: {error}") from error
 
 
-def main(argv: list[str]) -> None:
-  del argv
-  vocabulary = [int(size) for size in _VOCABULARY.value]
+def main() -> None:
+  """The command at the top of this file."""
+  parser = argparse.ArgumentParser(prog="experiments.convert_torch")
+  parser.add_argument(
+    "--state_dict", type=Path, required=True, help=".pt or .npz to read"
+  )
+  parser.add_argument(
+    "--vocabulary", required=True, help="tokens of each level, like 128,128,5"
+  )
+  parser.add_argument("--heads", type=int, default=4, help="of the model")
+  parser.add_argument("--out", required=True, help=".npz to write")
+  chosen = parser.parse_args()
   try:
-    weights = read_state_dict(Path(_STATE_DICT.value))
-    params, vectors = convert(weights, vocabulary, _HEADS.value)
-  except UserError as error:
+    vocabulary = [int(size) for size in chosen.vocabulary.split(",")]
+    weights = read_state_dict(chosen.state_dict)
+    params, vectors = convert(weights, vocabulary, chosen.heads)
+  except (UserError, ValueError) as error:
     raise SystemExit(f"error: {error}") from error
   params["vectors"] = {"user": vectors.user_UxD, "item": vectors.item_IxD}
   arrays: Any = traverse_util.flatten_dict(params, sep="/")
-  np.savez(_OUT.value, **arrays)
-  print(f"{_OUT.value}: {len(arrays)} arrays")
+  np.savez(chosen.out, **arrays)
+  print(f"{chosen.out}: {len(arrays)} arrays")
 
 
 if __name__ == "__main__":
-  app.run(main)
+  main()

@@ -25,7 +25,7 @@ class Workdir:
         " folder with --workdir."
       ) from error
     self._pin("config.json", json.loads(configs.to_json(config)))
-    self._pin("dataset.json", {"fingerprint": data.fingerprint()})
+    self._pin("dataset.json", {"fingerprint": data.fingerprint})
 
   def _pin(self, name: str, now: dict) -> None:
     there = self.read_json(name)

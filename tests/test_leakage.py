@@ -28,7 +28,7 @@ def test_changing_the_test_split_leaves_parameters_bit_equal(
   small_data, tmp_path
 ):
   other = with_other_test_items(small_data)
-  assert other.fingerprint() != small_data.fingerprint()
+  assert other.fingerprint != small_data.fingerprint
   config = default_config()
   config.width = 8
   config.embed.update(epochs=2, batch_size=128)

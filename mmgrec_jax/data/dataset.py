@@ -4,6 +4,7 @@ Everything that reads files ends in a `Dataset`; nothing after it opens one.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -93,6 +94,7 @@ class Dataset:
     _, item = self.edges(TRAIN)
     return np.bincount(item, minlength=self.n_items).astype("i4")
 
+  @functools.cached_property
   def fingerprint(self) -> str:
     """SHA-256 of every array that can change a result (hex, 64 letters)."""
     digest = hashlib.sha256()
@@ -121,7 +123,7 @@ class Dataset:
       "users_without_train": int((train_rows == 0).sum()),
       "items_without_train": int((self.popularity() == 0).sum()),
       "modalities": {m: int(f.shape[1]) for m, f in self.features.items()},
-      "fingerprint": self.fingerprint(),
+      "fingerprint": self.fingerprint,
     }
 
 

@@ -20,7 +20,12 @@ from mmgrec_jax.models.graph_rqvae import (
 from mmgrec_jax.nn import quantizer
 from mmgrec_jax.training import parallel
 from mmgrec_jax.training.loop import Task
-from mmgrec_jax.training.state import TrainState, make_optimizer, new_state
+from mmgrec_jax.training.state import (
+  TrainState,
+  descend,
+  make_optimizer,
+  new_state,
+)
 
 
 @struct.dataclass
@@ -101,8 +106,7 @@ def rqvae_update(
       gather(quantized.residuals_MxBxD, axis=1, tiled=True),
       gather(quantized.codewords_MxBxD, axis=1, tiled=True),
     )
-  updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-  params: Any = optax.apply_updates(state.params, updates)
+  params, opt_state = descend(optimizer, state, gradient)
   level_M = jnp.arange(model.levels)
   usage = state.extra.at[level_M[None], quantized.codes_BxM].add(1)
   reseeded = _reseed(params["codebooks"], usage, quantized, seed_key)
@@ -195,10 +199,7 @@ def embedding_task(
     gradient, metrics, h_item = parallel.mean_gradient(
       loss, state.params, real_B.sum(), axis_name
     )
-    updates, opt_state = optimizer.update(
-      gradient, state.opt_state, state.params
-    )
-    params = optax.apply_updates(state.params, updates)
+    params, opt_state = descend(optimizer, state, gradient)
     x = data.features if quantize_features else jax.lax.stop_gradient(h_item)
     epoch_ends = (state.step + 1) % steps == 0
     rqvae_next, rqvae_metrics = rqvae_update(

@@ -4,7 +4,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
 
 from mmgrec_jax.data import sampling
@@ -13,7 +12,12 @@ from mmgrec_jax.decoding.trie import Trie
 from mmgrec_jax.models.generator import Generator, Vectors, token_log_probs
 from mmgrec_jax.training import parallel
 from mmgrec_jax.training.loop import Task
-from mmgrec_jax.training.state import TrainState, make_optimizer, new_state
+from mmgrec_jax.training.state import (
+  TrainState,
+  descend,
+  make_optimizer,
+  new_state,
+)
 
 
 @struct.dataclass
@@ -120,10 +124,7 @@ def generator_task(
     gradient, metrics, _ = parallel.mean_gradient(
       loss, state.params, (targets_BxT >= 0).sum(), axis_name
     )
-    updates, opt_state = optimizer.update(
-      gradient, state.opt_state, state.params
-    )
-    params = optax.apply_updates(state.params, updates)
+    params, opt_state = descend(optimizer, state, gradient)
     return TrainState(state.step + 1, params, opt_state), metrics
 
   return Task(

@@ -56,3 +56,11 @@ def make_optimizer(
       schedule, b2=settings.b2, weight_decay=settings.weight_decay
     )
   return optax.chain(optax.clip_by_global_norm(settings.clip), rule)
+
+
+def descend(
+  optimizer: optax.GradientTransformation, state: TrainState, gradient: Any
+) -> tuple[Any, Any]:
+  """The parameters and the optimiser's state after one update."""
+  updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+  return optax.apply_updates(state.params, updates), opt_state

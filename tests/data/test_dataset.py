@@ -83,7 +83,7 @@ def test_save_and_load_keep_everything(tmp_path, small_data):
       assert all(np.array_equal(old[m], new[m]) for m in old)
     else:
       assert np.array_equal(old, new), field.name
-  assert back.fingerprint() == timed.fingerprint()
+  assert back.fingerprint == timed.fingerprint
 
 
 def test_ids_default_to_row_numbers(tmp_path, small_data):
@@ -98,7 +98,7 @@ def test_fingerprint_sees_a_changed_feature(small_data):
   features = {m: f.copy() for m, f in small_data.features.items()}
   features["text"][3, 2] += 1
   other = dataclasses.replace(small_data, features=features)
-  assert other.fingerprint() != small_data.fingerprint()
+  assert other.fingerprint != small_data.fingerprint
 
 
 def test_pickled_objects_are_refused(tmp_path, small_data):

@@ -49,6 +49,6 @@ def test_synthetic_depends_on_its_seed_only():
     make_synthetic(20, 15, 5, seed=2),
     make_synthetic(20, 15, 5, seed=2),
   )
-  assert first.fingerprint() == again.fingerprint()
+  assert first.fingerprint == again.fingerprint
   other = make_synthetic(20, 15, 5, seed=3)
-  assert first.fingerprint() != other.fingerprint()
+  assert first.fingerprint != other.fingerprint

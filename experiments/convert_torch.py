@@ -1,3 +1,6 @@
+# PyTorch is optional: types are checked where it is installed.
+# pyright: reportMissingImports=false
+
 """A PyTorch MMGRec's weights as parameters of our generator.
 
     python -m experiments.convert_torch --state_dict=mmgrec.pt --heads=4 \\

@@ -47,8 +47,7 @@ def test_repetitions_and_first_calls_are_kept(finished, rivals):
     assert set(times) == rivals | {OURS}
     assert all(len(ms["cpu_ms"]) >= 5 for ms in times.values())
     assert all(len(ms["wall_ms"]) >= 5 for ms in times.values())
-  compiled = result["first_call_seconds"][OURS]
-  assert 1e3 * compiled > result["times"]["one thread"][OURS]["cpu_ms"]["max"]
+  assert set(result["first_call_seconds"]) == rivals | {OURS}
 
 
 def test_ratios_are_paired_by_repetition(finished):

@@ -5,6 +5,7 @@ the reference; `Ell` is several times faster on a CPU.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +19,10 @@ WIDTH = 8
 
 
 @struct.dataclass
-class Ell:
-  """A symmetric graph in rows of WIDTH neighbours (ELLPACK), all int32.
+class Rows:
+  """Each of N nodes' neighbours among S others, in rows of WIDTH. All int32.
 
-  N, the index of no node, fills up rows.
+  S, the index of no node, fills up rows.
 
   first_WxN: each node's first neighbours.
   more_WxR: further neighbours of nodes with more, and owner_R, who they are of.
@@ -34,16 +35,37 @@ class Ell:
   degree_N: jax.Array
 
 
+@struct.dataclass
+class Ell:
+  """The bipartite graph in rows (ELLPACK): users' items and items' users."""
+
+  of_users: Rows
+  of_items: Rows
+
+
 Graph = jraph.GraphsTuple | Ell
 
 
 def bipartite_graph(
-  user_E: np.ndarray, item_E: np.ndarray, n_users: int, n_items: int
-) -> jraph.GraphsTuple:
+  user_E: np.ndarray,
+  item_E: np.ndarray,
+  n_users: int,
+  n_items: int,
+  form: str = "segment",
+) -> Graph:
   """Training interactions as a graph; nodes are users, then items.
 
-  Each interaction becomes two directed edges, sorted by receiver.
+  Args:
+    form: `segment` (GraphsTuple: each interaction is two directed edges, sorted
+      by receiver), `ell`, or `auto`: ell on a CPU, segment elsewhere.
   """
+  if form == "auto":
+    form = "ell" if jax.default_backend() == "cpu" else "segment"
+  if form == "ell":
+    return Ell(
+      _rows(user_E, item_E, n_users, n_items),
+      _rows(item_E, user_E, n_items, n_users),
+    )
   ends = np.stack([user_E, item_E.astype(np.int64) + n_users])
   senders = np.concatenate([ends[0], ends[1]])
   receivers = np.concatenate([ends[1], ends[0]])
@@ -59,101 +81,98 @@ def bipartite_graph(
   )
 
 
-def to_ell(graph: jraph.GraphsTuple) -> Ell:
-  """The same graph in rows.
-
-  Args:
-    graph: symmetric, edges sorted by receiver, as `bipartite_graph` makes it.
-  """
-  senders_E, receivers_E = (
-    np.asarray(graph.senders),
-    np.asarray(graph.receivers),
-  )
-  n = int(graph.n_node[0])
-  degree_N = np.bincount(receivers_E, minlength=n)
-  place_E = (
-    np.arange(len(senders_E)) - (np.cumsum(degree_N) - degree_N)[receivers_E]
-  )
-  row_E, column_E = np.divmod(place_E, WIDTH)
-  first_WxN = np.full((WIDTH, n), n)
+def _rows(
+  of_E: np.ndarray, neighbour_E: np.ndarray, n: int, n_neighbours: int
+) -> Rows:
+  """Each edge says whose neighbour who is."""
+  order = np.lexsort((neighbour_E, of_E))
+  of_E, neighbour_E = of_E[order], neighbour_E[order]
+  degree_N = np.bincount(of_E, minlength=n)
+  start_N = np.cumsum(degree_N) - degree_N
+  row_E, column_E = np.divmod(np.arange(len(of_E)) - start_N[of_E], WIDTH)
   first = row_E == 0
-  first_WxN[column_E[first], receivers_E[first]] = senders_E[first]
+  first_WxN = np.full((WIDTH, n), n_neighbours)
+  first_WxN[column_E[first], of_E[first]] = neighbour_E[first]
 
   rows_N = np.maximum(-(-degree_N // WIDTH) - 1, 0)
   owner_R = np.repeat(np.arange(n), rows_N)
-  start_N = np.cumsum(rows_N) - rows_N
-  more_WxR = np.full((WIDTH, len(owner_R)), n)
-  row_E = start_N[receivers_E] + row_E - 1
-  more_WxR[column_E[~first], row_E[~first]] = senders_E[~first]
-  # Rows of one hub lie apart, but rows that read the same nodes together: the
-  # cache then serves most reads of a large graph.
+  row_E += (np.cumsum(rows_N) - rows_N)[of_E] - 1
+  more_WxR = np.full((WIDTH, len(owner_R)), n_neighbours)
+  more_WxR[column_E[~first], row_E[~first]] = neighbour_E[~first]
+  # Not by owner: rows that read the same nodes lie together, so that the cache
+  # serves most reads of a large graph.
   order = np.argsort(more_WxR[0], kind="stable")
-  as_int32 = lambda a: jnp.asarray(a, jnp.int32)
-  return Ell(
-    first_WxN=as_int32(first_WxN),
-    more_WxR=as_int32(more_WxR[:, order]),
-    owner_R=as_int32(owner_R[order]),
-    degree_N=as_int32(degree_N),
-  )
+  arrays = first_WxN, more_WxR[:, order], owner_R[order], degree_N
+  return Rows(*(jnp.asarray(a, jnp.int32) for a in arrays))
 
 
-def in_form(graph: jraph.GraphsTuple, form: str) -> Graph:
-  """The graph as `neighbour_mean` is to read it.
+def neighbour_mean(
+  graph: Graph,
+  h_NxC: jax.Array,
+  linear: Callable[[jax.Array], jax.Array] = lambda h: h,
+) -> jax.Array:
+  """Mean of each node's neighbours; a node without any gets 0. [N, D].
 
   Args:
-    form: `segment`, `ell` or `auto`: ell on a CPU, segment elsewhere.
+    linear: a linear map of rows, C to D, applied to the neighbours or, which is
+      the same, to their mean: wherever there are fewer rows.
   """
-  on_cpu = jax.default_backend() == "cpu"
-  if form == "ell" or (form == "auto" and on_cpu):
-    return to_ell(graph)
-  return graph
-
-
-def neighbour_mean(graph: Graph, h_NxD: jax.Array) -> jax.Array:
-  """Mean of each node's neighbours; a node without any gets 0. [N, D]."""
   if isinstance(graph, Ell):
-    return _ell_mean(graph, h_NxD)
+    n_users = len(graph.of_users.degree_N)
+    h_UxC, h_IxC = h_NxC[:n_users], h_NxC[n_users:]
+    user_UxD = _one_way(graph.of_users, graph.of_items, h_IxC, linear)
+    item_IxD = _one_way(graph.of_items, graph.of_users, h_UxC, linear)
+    return jnp.concatenate([user_UxD, item_IxD])
   assert graph.senders is not None and graph.receivers is not None
   return jraph.segment_mean(
-    h_NxD[graph.senders],
+    linear(h_NxC)[graph.senders],
     graph.receivers,
-    num_segments=len(h_NxD),
+    num_segments=len(h_NxC),
     indices_are_sorted=True,
   )
 
 
-def _neighbour_sum(graph: Ell, h_NxD: jax.Array) -> jax.Array:
-  """Sum over each node's neighbours. [N, D]."""
-  zero_1xD = jnp.zeros_like(h_NxD, shape=(1, h_NxD.shape[1]))
-  h_N1xD = jnp.concatenate([h_NxD, zero_1xD])
+def _one_way(there: Rows, back: Rows, h_SxC: jax.Array, linear) -> jax.Array:
+  """`linear` of the mean over `there`. [N, D]."""
+  if len(h_SxC) > len(there.degree_N):
+    return linear(_mean(there, back, h_SxC))
+  return _mean(there, back, linear(h_SxC))
+
+
+def _sum(rows: Rows, h_SxD: jax.Array) -> jax.Array:
+  """Sum of each node's neighbours. [N, D]."""
+  zero_1xD = jnp.zeros_like(h_SxD, shape=(1, h_SxD.shape[1]))
+  h_S1xD = jnp.concatenate([h_SxD, zero_1xD])
 
   # Unrolled, XLA makes one loop of all reads and additions; `h[rows].sum(0)`
   # would write out every neighbour first.
-  def sum_rows(rows_WxR):
-    return functools.reduce(jnp.add, [h_N1xD[row_R] for row_R in rows_WxR])
+  def sum_rows(index_WxR):
+    return functools.reduce(jnp.add, [h_S1xD[index_R] for index_R in index_WxR])
 
-  sum_NxD = sum_rows(graph.first_WxN)
-  return sum_NxD.at[graph.owner_R].add(sum_rows(graph.more_WxR))
+  sum_NxD = sum_rows(rows.first_WxN)
+  return sum_NxD.at[rows.owner_R].add(sum_rows(rows.more_WxR))
 
 
-def _over_degree(graph: Ell, h_NxD: jax.Array) -> jax.Array:
-  degree_N = jnp.maximum(graph.degree_N, 1).astype(h_NxD.dtype)
+def _over_degree(rows: Rows, h_NxD: jax.Array) -> jax.Array:
+  degree_N = jnp.maximum(rows.degree_N, 1).astype(h_NxD.dtype)
   return h_NxD / degree_N[:, None]
 
 
 @jax.custom_vjp
-def _ell_mean(graph: Ell, h_NxD: jax.Array) -> jax.Array:
-  """D^-1 A h."""
-  return _over_degree(graph, _neighbour_sum(graph, h_NxD))
+def _mean(there: Rows, back: Rows, h_SxD: jax.Array) -> jax.Array:
+  """D^-1 A h, where `there` are the rows of A and `back` those of A^T."""
+  del back
+  return _over_degree(there, _sum(there, h_SxD))
 
 
-def _ell_mean_forward(graph, h_NxD):
-  return _ell_mean(graph, h_NxD), graph
+def _mean_forward(there, back, h_SxD):
+  return _mean(there, back, h_SxD), (there, back)
 
 
-def _ell_mean_backward(graph, g_NxD):
-  """A is symmetric: the gradient is A D^-1 g, gathers again, no scatter."""
-  return None, _neighbour_sum(graph, _over_degree(graph, g_NxD))
+def _mean_backward(saved, g_NxD):
+  """A^T D^-1 g: gathers again, where autodiff would scatter every edge."""
+  there, back = saved
+  return None, None, _sum(back, _over_degree(there, g_NxD))
 
 
-_ell_mean.defvjp(_ell_mean_forward, _ell_mean_backward)
+_mean.defvjp(_mean_forward, _mean_backward)

@@ -3,10 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmgrec_jax import graph as graphs
 from mmgrec_jax.config import check, default_config
 from mmgrec_jax.errors import UserError
-from mmgrec_jax.graph import WIDTH, bipartite_graph, in_form, neighbour_mean
+from mmgrec_jax.graph import WIDTH, Ell, bipartite_graph, neighbour_mean
 from mmgrec_jax.stages import embed
 from mmgrec_jax.workdir import Workdir
 
@@ -28,9 +27,10 @@ def make(rng):
   none = np.zeros(0, int)
   return {
     "hubs and isolated nodes": skewed(rng, 50, 70, 400),
-    "hubs of hubs": skewed(rng, 4, 300, 700),
+    "more items than users": skewed(rng, 4, 300, 700),
     "no edges": (none, none, 3, 4),
     "one node": (none, none, 1, 0),
+    "more users than items": skewed(rng, 300, 4, 700),
     "one edge": star(1),
     "a row exactly full": star(WIDTH),
     "one neighbour in the second row": star(WIDTH + 1),
@@ -40,62 +40,86 @@ def make(rng):
 
 @pytest.mark.parametrize("case", make(np.random.default_rng(0)))
 def test_ell_equals_segment_mean_in_values_and_gradients(case, rng):
-  segment = bipartite_graph(*make(rng)[case])
-  ell = graphs.to_ell(segment)
-  n = int(segment.n_node[0])
-  h_NxD, weight_NxD = (
-    jnp.asarray(rng.normal(size=(n, 5)), jnp.float32) for _ in range(2)
+  edges = make(rng)[case]
+  segment, ell = (bipartite_graph(*edges, form) for form in ("segment", "ell"))
+  n = edges[2] + edges[3]
+  h_NxC, kernel_CxD, weight_NxD = (
+    jnp.asarray(rng.normal(size=size), jnp.float32)
+    for size in ((n, 5), (5, 3), (n, 3))
   )
 
   @jax.jit
   def both(graph):
+    mean = lambda h, kernel: neighbour_mean(graph, h, lambda h: h @ kernel)
     # A square, so that the gradient depends on the mean's value too.
-    total = lambda h: (weight_NxD * neighbour_mean(graph, h) ** 2).sum()
-    return neighbour_mean(graph, h_NxD), jax.grad(total)(h_NxD)
+    total = lambda *inputs: (weight_NxD * mean(*inputs) ** 2).sum()
+    gradients = jax.grad(total, argnums=(0, 1))(h_NxC, kernel_CxD)
+    return neighbour_mean(graph, h_NxC), mean(h_NxC, kernel_CxD), *gradients
 
   for ours, reference in zip(both(ell), both(segment), strict=True):
-    np.testing.assert_allclose(ours, reference, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(ours, reference, rtol=1e-4, atol=1e-5)
   degree_N = np.bincount(segment.receivers, minlength=n)
-  assert (np.asarray(both(ell)[0])[degree_N == 0] == 0).all()
-  if len(segment.receivers):
-    assert np.abs(both(ell)[1]).max() > 0
+  plain, _, gradient, _ = (np.asarray(a) for a in both(ell))
+  assert (plain[degree_N == 0] == 0).all()
+  assert (gradient[degree_N == 0] == 0).all()
+  if degree_N.any():
+    assert np.abs(gradient).max() > 0
 
 
-def test_ell_holds_every_edge_once(rng):
-  segment = bipartite_graph(*skewed(rng, 50, 70, 400))
-  ell = graphs.to_ell(segment)
-  n = len(ell.degree_N)
-  receivers = np.concatenate([np.arange(n), ell.owner_R])
-  senders_WxR = np.concatenate([ell.first_WxN, ell.more_WxR], axis=1)
-  _, row = np.nonzero(senders_WxR < n)
-  pairs = zip(senders_WxR[senders_WxR < n], receivers[row], strict=True)
-  edges = zip(segment.senders.tolist(), segment.receivers.tolist(), strict=True)
-  assert sorted(pairs) == sorted(edges)
-  assert (senders_WxR <= n).all() and len(ell.owner_R) > 0
+@pytest.mark.parametrize("n_users, n_items", [(4, 300), (300, 4), (50, 70)])
+def test_rows_hold_every_edge_once_from_both_ends(n_users, n_items, rng):
+  edges = skewed(rng, n_users, n_items, 400)
+  ell = bipartite_graph(*edges, "ell")
+
+  def pairs(rows, n_neighbours):
+    owners = np.concatenate([np.arange(len(rows.degree_N)), rows.owner_R])
+    found = np.concatenate([rows.first_WxN, rows.more_WxR], axis=1)
+    column, row = np.nonzero(found < n_neighbours)
+    assert (found <= n_neighbours).all()
+    return sorted(zip(owners[row], found[column, row], strict=True))
+
+  items_of_users = pairs(ell.of_users, n_items)
+  assert len(ell.of_users.owner_R) + len(ell.of_items.owner_R) > 0
+  assert items_of_users == sorted(zip(*edges[:2], strict=True))
+  assert sorted((u, i) for i, u in pairs(ell.of_items, n_users)) == (
+    items_of_users
+  )
 
 
-def test_ell_gradient_writes_no_neighbour_twice(rng):
-  """The backward pass gathers; only the extra rows of hubs are scattered."""
-  ell = graphs.to_ell(bipartite_graph(*skewed(rng, 50, 70, 400)))
-  h = jnp.ones((120, 5))
+def test_ell_gradient_scatters_no_edge(rng):
+  """The backward pass gathers; only the further rows of hubs are scattered."""
+  ell = bipartite_graph(*skewed(rng, 50, 70, 400), "ell")
   gradient = jax.grad(lambda h: neighbour_mean(ell, h).sum())
-  scatters = [
-    e.invars[2].aval.shape
-    for e in jax.make_jaxpr(gradient)(h).eqns
-    if "scatter" in e.primitive.name
+  scattered = [
+    equation.invars[2].aval.shape[0]
+    for equation in jax.make_jaxpr(gradient)(jnp.ones((120, 5))).eqns
+    if "scatter" in equation.primitive.name
   ]
-  assert scatters and set(scatters) == {(len(ell.owner_R), 5)}
+  rows = [len(ell.of_users.owner_R), len(ell.of_items.owner_R)]
+  assert set(scattered) == set(rows) and sum(rows) < 400 / 4
+
+
+@pytest.mark.parametrize("n_users, n_items", [(4, 300), (300, 4)])
+def test_the_linear_map_is_applied_to_the_fewer_rows(n_users, n_items, rng):
+  ell = bipartite_graph(*skewed(rng, n_users, n_items, 400), "ell")
+  seen = []
+
+  def linear(h):
+    seen.append(len(h))
+    return h
+
+  neighbour_mean(ell, jnp.ones((304, 5)), linear)
+  assert seen == [4, 4]
 
 
 @pytest.mark.parametrize(
   "backend, fast", [("cpu", True), ("gpu", False), ("tpu", False)]
 )
 def test_auto_is_ell_on_a_cpu_and_segment_elsewhere(backend, fast, monkeypatch):
-  graph = bipartite_graph(*star(3))
   monkeypatch.setattr(jax, "default_backend", lambda: backend)
-  assert isinstance(in_form(graph, "auto"), graphs.Ell) == fast
-  assert isinstance(in_form(graph, "ell"), graphs.Ell)
-  assert in_form(graph, "segment") is graph
+  is_ell = lambda form: isinstance(bipartite_graph(*star(3), form), Ell)
+  assert is_ell("auto") == fast
+  assert is_ell("ell") and not is_ell("segment")
 
 
 class Asked(Exception):
@@ -104,10 +128,10 @@ class Asked(Exception):
 
 @pytest.mark.parametrize("form", ["auto", "ell", "segment"])
 def test_the_setting_reaches_the_graph(form, small_data, monkeypatch, tmp_path):
-  def record(graph, form):
+  def record(user_E, item_E, n_users, n_items, form):
     raise Asked(form)
 
-  monkeypatch.setattr(embed, "in_form", record)
+  monkeypatch.setattr(embed, "bipartite_graph", record)
   config = default_config()
   config.embed.graph = form
   with pytest.raises(Asked, match=form):

@@ -9,8 +9,7 @@ from mmgrec_jax.graph import Graph, neighbour_mean
 class GraphConv(nn.Module):
   """h W1 + mean of neighbours' h W2, before the activation of eq. 5.
 
-  The mean is linear, so W2 is applied first: the gather then moves rows of the
-  output's width.
+  The mean is linear, so W2 may be applied before or after it.
   """
 
   features: int
@@ -24,5 +23,4 @@ class GraphConv(nn.Module):
       kernel_init=nn.initializers.xavier_uniform(),
       name=name,
     )
-    message_NxD = dense("W2")(h_NxC)
-    return dense("W1")(h_NxC) + neighbour_mean(graph, message_NxD)
+    return dense("W1")(h_NxC) + neighbour_mean(graph, h_NxC, dense("W2"))

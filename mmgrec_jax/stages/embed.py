@@ -12,7 +12,7 @@ from mmgrec_jax.data.dataset import TRAIN, Dataset
 from mmgrec_jax.evaluation.evaluate import evaluate
 from mmgrec_jax.evaluation.ranking import Ranker, rank_by_inner_product
 from mmgrec_jax.files import write_arrays
-from mmgrec_jax.graph import bipartite_graph, in_form
+from mmgrec_jax.graph import bipartite_graph
 from mmgrec_jax.models.generator import Vectors
 from mmgrec_jax.models.graph_rqvae import RQVAE, GraphEncoder
 from mmgrec_jax.recid.quality import r_squared
@@ -74,9 +74,11 @@ def _train_encoder(
     dropout=config.embed.dropout,
     last_activation=config.embed.last_activation,
   )
-  graph = bipartite_graph(*data.edges(TRAIN), data.n_users, data.n_items)
+  graph = bipartite_graph(
+    *data.edges(TRAIN), data.n_users, data.n_items, config.embed.graph
+  )
   inputs = embedding.EmbeddingData(
-    in_form(graph, config.embed.graph),
+    graph,
     features,
     sampling.on_device(data.rows(TRAIN), data.n_items),
   )

@@ -7,7 +7,7 @@ from mmgrec_jax.config import default_config
 from mmgrec_jax.data import sampling
 from mmgrec_jax.data.dataset import TRAIN
 from mmgrec_jax.decoding.trie import build_trie
-from mmgrec_jax.graph import bipartite_graph, in_form
+from mmgrec_jax.graph import bipartite_graph
 from mmgrec_jax.models.generator import Generator, Vectors
 from mmgrec_jax.models.graph_rqvae import RQVAE, GraphEncoder
 from mmgrec_jax.recid.assign import assign_rec_ids
@@ -64,7 +64,7 @@ def make_embedding_task(small_data):
     settings.embed.update(batch_size=64, epochs=3, negatives=2)
     settings.rqvae.update(codebook_size=8, latent=4, batch_size=16, **rqvae)
     inputs = embedding.EmbeddingData(
-      in_form(bipartite_graph(*small_data.edges(TRAIN), 40, 30), graph),
+      bipartite_graph(*small_data.edges(TRAIN), 40, 30, graph),
       jnp.asarray(small_data.features["text"]),
       sampling.on_device(small_data.rows(TRAIN), 30),
     )

@@ -80,7 +80,8 @@ class Run:
         " is: pip install 'mmgrec-jax[bench]'"
       )
       return None
-    if module == "torch" and self.one_thread:
+    # Two threads on a loaded machine would make a mere trial take minutes.
+    if module == "torch" and (self.one_thread or self.small):
       found.set_num_threads(1)
     return found
 

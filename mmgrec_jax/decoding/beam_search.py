@@ -89,6 +89,43 @@ def _reorder(tree: Any, beam_BxK: jax.Array) -> Any:
   return jax.tree.map(lambda a: a[rows_Bx1, beam_BxK], tree)
 
 
+def _last_log_p(
+  last_logits: StepLogits, trie: tries.Trie, beams: Beams, renormalise: bool
+) -> jax.Array:
+  """Log-probabilities of each beam's last token, [B, K, C].
+
+  Renormalised, a prefix that only one item has leaves no choice: 0. Most
+  prefixes are such, so the model usually sees a quarter of the beams.
+  """
+  B, K = beams.node_BxK.shape
+  rows_Bx1 = jnp.arange(B)[:, None]
+
+  def of_model(token_BxR, node_BxR, cache) -> jax.Array:
+    logits, _ = last_logits(token_BxR, beams.step, cache)
+    chex.assert_shape(logits, (*node_BxR.shape, None))
+    valid = trie.last_tokens(node_BxR, logits.shape[-1])
+    return masked_log_softmax(logits, valid, renormalise)
+
+  every_beam = (beams.token_BxK, beams.node_BxK, beams.cache)
+  few = -(-K // 4)
+  if not renormalise or few == K:
+    return of_model(*every_beam)
+  _, count_BxK = trie.item_range(beams.node_BxK, trie.levels - 1)
+  choice_BxK = (count_BxK > 1) & (beams.score_BxK > NEG_INF)
+
+  def of_some() -> jax.Array:
+    beam_BxR = jnp.argsort(~choice_BxK, axis=1)[:, :few]
+    log_p_BxRxC = of_model(*_reorder(every_beam, beam_BxR))
+    first_C = jnp.arange(log_p_BxRxC.shape[-1]) == 0
+    sure_BxKxC = jnp.broadcast_to(
+      jnp.where(first_C, 0.0, NEG_INF), (B, K, len(first_C))
+    )
+    return sure_BxKxC.at[rows_Bx1, beam_BxR].set(log_p_BxRxC)
+
+  enough = (choice_BxK.sum(axis=1) <= few).all()
+  return jax.lax.cond(enough, of_some, lambda: of_model(*every_beam))
+
+
 def beam_search(
   step_logits: StepLogits,
   last_logits: StepLogits,
@@ -139,10 +176,7 @@ def beam_search(
   start = Beams(jnp.int32(0), jnp.zeros((B, 1)), root_Bx1, root_Bx1, cache)
   beams = loop(lambda b: b.step < M - 1, step, step(start))
 
-  logits_BxKxC, _ = last_logits(beams.token_BxK, beams.step, beams.cache)
-  chex.assert_shape(logits_BxKxC, (B, K, None))
-  valid = trie.last_tokens(beams.node_BxK, logits_BxKxC.shape[-1])
-  log_p = masked_log_softmax(logits_BxKxC, valid, renormalise)
+  log_p = _last_log_p(last_logits, trie, beams, renormalise)
   score, beam_BxK, rank_BxK = _expand(
     beams.score_BxK, log_p, beams.node_BxK, exhausted, M - 1, K
   )

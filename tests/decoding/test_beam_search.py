@@ -152,6 +152,42 @@ def test_packed_and_dense_tries_find_the_same_to_the_bit(rng):
     np.testing.assert_array_equal(packed[1], dense[1])
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_model_sees_only_beams_with_a_choice_where_they_are_few(
+  rng, shared
+):
+  # 64 prefixes of one item, or 8 of eight; the first 3 have one item more.
+  prefix_PxM = np.stack(np.unravel_index(np.arange(64), (4, 4, 4)), axis=1)
+  semantic = np.repeat(prefix_PxM[:8], 8, axis=0) if shared else prefix_PxM
+  ids = assign_rec_ids(
+    np.concatenate([semantic, prefix_PxM[:3]]), 4, np.arange(67)
+  )
+  logits = jnp.asarray(rng.normal(size=(3, 5, 4, 4)), jnp.float32)
+  last = jnp.asarray(rng.normal(size=(4, ids.vocabulary[-1])), jnp.float32)
+  step_logits, last_logits = table_model(logits, last)
+  exact = all_scores(ids, logits, last, True)
+  width, few = 80, 20
+
+  def only_when_it_should(token_BxK, step, cache):
+    out, cache = last_logits(token_BxK, step, cache)
+    expected = width if shared else few
+    return jnp.where(token_BxK.shape[1] == expected, out, jnp.nan), cache
+
+  # Only 8 prefixes are alive, fewer than 20, unless each is its own beam.
+  if shared:
+    width, few = 8, 2
+  items, scores = beam_search(
+    step_logits, only_when_it_should, jnp.zeros((2, 1), jnp.int32),
+    build_trie(ids), jnp.full((2, 1), -1), width, True,
+  )  # fmt: skip
+  items, scores = np.asarray(items), np.asarray(scores)
+  assert not np.isnan(scores).any()
+  np.testing.assert_allclose(
+    exact[items[items >= 0]], scores[items >= 0], atol=1e-5
+  )
+  assert (items >= 0).sum(axis=1).tolist() == [min(width, 67)] * 2
+
+
 def test_masked_log_softmax_of_nothing_is_not_nan():
   logits = jnp.zeros((2, 3))
   out = masked_log_softmax(logits, jnp.zeros((2, 3), bool), renormalise=True)

@@ -8,15 +8,17 @@ from typing import Any
 import ml_collections
 
 from mmgrec_jax.errors import UserError
+from mmgrec_jax.models import settings as baselines
 
 ConfigDict = ml_collections.ConfigDict
+SYSTEMS = tuple(baselines.MODELS)  # beside mmgrec
 # A ConfigDict whose attributes a type checker lets pass.
 Config = Any
 
 CHOICES = {
   "feature_norm": ("zscore_l2", "none"),
   "dtype": ("float32", "bfloat16"),
-  "embed.graph": ("auto", "ell", "segment"),
+  "graph": ("auto", "ell", "segment"),
   "embed.optimizer.name": ("adamw", "sgd"),
   "embed.optimizer.schedule": ("cosine", "constant"),
   "rqvae.optimizer.name": ("adamw", "sgd"),
@@ -29,13 +31,15 @@ CHOICES = {
   "generator.trie": ("packed", "dense"),
   "recid.method": ("graph_rqvae", "features", "hkmeans"),
   "recid.last_token": ("popularity", "random"),
+  "model.optimizer.name": ("adamw", "sgd"),
+  "model.optimizer.schedule": ("cosine", "constant"),
 }
 
 # A setting that is set but has no effect: key -> (setting it needs, value).
 USED_ONLY_WITH = {
   **{
     f"{stage}.optimizer.{name}": (f"{stage}.optimizer.name", rule)
-    for stage in ("embed", "rqvae", "generator")
+    for stage in ("embed", "rqvae", "generator", "model")
     for name, rule in (("momentum", "sgd"), ("b2", "adamw"))
   },
   "recid.branching": ("recid.method", "hkmeans"),
@@ -52,23 +56,42 @@ USED_ONLY_WITH = {
 }
 
 
-def optimizer_defaults(learning_rate: float) -> Config:
+def optimizer_defaults(**changes) -> Config:
   return ConfigDict(
     {
       "name": "adamw",  # or sgd, the paper's
-      "learning_rate": learning_rate,
+      "learning_rate": 1e-3,
       "schedule": "cosine",  # or constant, both after the warm-up
       "warmup": 0.05,  # share of all steps
       "weight_decay": 0.0,  # decoupled with adamw, L2 with sgd
       "clip": 1.0,  # largest global norm of a gradient
       "momentum": 0.0,  # sgd only
       "b2": 0.999,  # adamw only
+      **changes,
     }
   )
 
 
-def default_config() -> Config:
-  """The tuned defaults; config files change what their data set needs."""
+def default_config(system: str = "mmgrec") -> Config:
+  """The tuned defaults; config files change what their data set needs.
+
+  Args:
+    system: mmgrec, or one of `SYSTEMS`, which has `config.model` in place of
+      MMGRec's stages.
+  """
+  config = _shared_defaults()
+  config.system = system
+  if system == "mmgrec":
+    _add_stages(config)
+  else:
+    model = baselines.of_model(system)
+    optimizer = optimizer_defaults(**model.pop("optimizer"))
+    config.model = ConfigDict({**model, "optimizer": optimizer})
+  return config
+
+
+def _shared_defaults() -> Config:
+  """What every system has."""
   config: Config = ConfigDict()
   config.name = "mmgrec"  # of the default workdir, runs/<name>
   config.data = ""  # data set folder, or 'synthetic'
@@ -76,7 +99,7 @@ def default_config() -> Config:
   config.seed = 0  # of everything random but the split
   config.width = 64  # D
   config.feature_norm = "zscore_l2"  # or none
-  config.dtype = "float32"  # of the generator's compute; parameters stay f32
+  config.graph = "auto"  # ell on a CPU, segment (jraph) elsewhere
 
   config.synthetic = ConfigDict()  # used when data is 'synthetic'
   config.synthetic.n_users = 600
@@ -85,18 +108,33 @@ def default_config() -> Config:
   config.synthetic.n_tastes = 8
   config.synthetic.seed = 0
 
+  config.evaluation = ConfigDict()
+  config.evaluation.cutoffs = (5, 10, 20, 50)  # K of Recall@K and NDCG@K
+  config.evaluation.batch_size = 128  # users a device handles at a time
+
+  config.train = ConfigDict()
+  config.train.steps_per_call = 1000  # compiled into one call at most
+  config.train.checkpoint_seconds = 60.0
+  return config
+
+
+def _add_stages(config: Config) -> None:
+  """MMGRec's own."""
+  config.dtype = "float32"  # of the generator's compute; parameters stay f32
+  config.evaluation.beam_width = 50  # of the final evaluation
+  config.evaluation.valid_beam_width = 20  # between epochs
+
   config.embed = ConfigDict()  # the GCN of eq. 4-5, L_bpr of eq. 10
   config.embed.layers = 2
   config.embed.dropout = 0.0  # between layers
   config.embed.last_activation = False  # LeakyReLU after the last layer too
-  config.embed.graph = "auto"  # ell on a CPU, segment (jraph) elsewhere
   config.embed.negatives = 1  # unseen items for each interaction
   config.embed.l2 = 1e-2  # on the vectors of the batch
   config.embed.batch_size = 4096  # interactions
   config.embed.epochs = 40
   config.embed.patience = 20  # epochs without a better validation Recall@10
   config.embed.eval_every = 1
-  config.embed.optimizer = optimizer_defaults(3e-3)
+  config.embed.optimizer = optimizer_defaults(learning_rate=3e-3)
 
   config.rqvae = ConfigDict()  # eq. 6-9, L_rqvae of eq. 10
   config.rqvae.hidden = 64
@@ -110,7 +148,7 @@ def default_config() -> Config:
   config.rqvae.epochs = 30  # at most, after the GCN is done
   config.rqvae.patience = 20  # epochs without a lower loss on all items
   config.rqvae.eval_every = 1
-  config.rqvae.optimizer = optimizer_defaults(1e-3)
+  config.rqvae.optimizer = optimizer_defaults()
 
   config.recid = ConfigDict()
   config.recid.method = "graph_rqvae"  # features (ID w/o) or hkmeans
@@ -139,18 +177,7 @@ def default_config() -> Config:
   config.generator.epochs = 30
   config.generator.patience = 20  # epochs without a better Recall@10
   config.generator.eval_every = 2
-  config.generator.optimizer = optimizer_defaults(1e-3)
-
-  config.evaluation = ConfigDict()
-  config.evaluation.cutoffs = (5, 10, 20, 50)  # K of Recall@K and NDCG@K
-  config.evaluation.beam_width = 50  # of the final evaluation
-  config.evaluation.valid_beam_width = 20  # between epochs
-  config.evaluation.batch_size = 128  # users a device handles at a time
-
-  config.train = ConfigDict()
-  config.train.steps_per_call = 1000  # compiled into one call at most
-  config.train.checkpoint_seconds = 60.0
-  return config
+  config.generator.optimizer = optimizer_defaults()
 
 
 # The paper's settings (§4.3): SGD, learning rate 1e-3, L2 1e-5, one target for
@@ -190,13 +217,30 @@ def from_preset(overrides: dict, preset: str) -> Config:
   """The config of a file and what follows its colon.
 
   Args:
-    overrides: the file's own choices, nested as the settings are.
-    preset: '' for the tuned defaults, 'paper' for the paper's settings.
+    overrides: the file's own choices, nested as the settings are; under
+      `models`, those of `config.model` by baseline.
+    preset: '' for the tuned defaults, 'paper' for the paper's settings, or a
+      baseline.
   """
-  if preset not in ("", "paper"):
-    raise UserError(f"No preset {preset!r} after the colon; there is 'paper'.")
-  config = default_config()
-  for source in [overrides] + [PAPER] * (preset == "paper"):
+  if preset not in ("", "paper", *SYSTEMS):
+    known = ("paper", *SYSTEMS)
+    near = difflib.get_close_matches(preset, known, 1, 0.0)[0]
+    raise UserError(
+      f"Nothing is called {preset!r} after the colon; did you mean {near!r}?"
+      f" There are paper (MMGRec's own settings) and {', '.join(SYSTEMS)}."
+    )
+  config = default_config(preset if preset in SYSTEMS else "mmgrec")
+  overrides = dict(overrides)
+  of_models = overrides.pop("models", {})
+  if preset in SYSTEMS:
+    # What speaks of MMGRec's stages does not concern a baseline.
+    sources = [
+      {k: v for k, v in overrides.items() if k in config},
+      {"model": of_models.get(preset, {})},
+    ]
+  else:
+    sources = [overrides] + [PAPER] * (preset == "paper")
+  for source in sources:
     for key, value in flatten(source):
       set_value(config, key, value)
   if preset:
@@ -219,9 +263,9 @@ def set_value(config: Config, key: str, value: object) -> None:
   Raises:
     UserError: no such setting (names the nearest), or another type.
   """
-  known = dict(flatten(default_config()))
+  known = dict(flatten(default_config(config.system)))
   if key not in known:
-    raise UserError(unknown_key(key))
+    raise UserError(unknown_key(key, config.system))
   default = known[key]
   if isinstance(default, float) and isinstance(value, int):
     value = float(value)
@@ -238,9 +282,9 @@ def set_value(config: Config, key: str, value: object) -> None:
   config[last] = value
 
 
-def unknown_key(key: str) -> str:
+def unknown_key(key: str, system: str = "mmgrec") -> str:
   """The message for a setting that does not exist."""
-  known = [k for k, _ in flatten(default_config())]
+  known = [k for k, _ in flatten(default_config(system))]
   by_name = [k for k in known if k.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
   near = difflib.get_close_matches(key, by_name or known, 1, 0.0)[0]
   return f"config.{key} is no setting; did you mean config.{near}?"
@@ -252,20 +296,31 @@ def check(config: Config) -> None:
   Raises:
     UserError: naming the setting and what it may be.
   """
+  of_system = default_config(config.system) if config.system in SYSTEMS else ()
+  if config.system != "mmgrec" and set(config) != set(of_system):
+    raise UserError(
+      f"config.system = {config.system!r}: choose one after the colon, as in"
+      f" --config=FILE:{SYSTEMS[0]}."
+    )
   values = dict(flatten(config))
-  defaults = dict(flatten(default_config()))
+  defaults = dict(flatten(default_config(config.system)))
   for key in values:
     if key not in defaults:
-      raise UserError(unknown_key(key))
-  for key, choices in CHOICES.items():
-    if values[key] not in choices:
+      raise UserError(unknown_key(key, config.system))
+  own = baselines.CHOICES.get(config.system, {})
+  for key, choices in (
+    CHOICES | {f"model.{k}": v for k, v in own.items()}
+  ).items():
+    if key in values and values[key] not in choices:
       near = difflib.get_close_matches(str(values[key]), choices, 1, 0.0)[0]
       raise UserError(
         f"config.{key} = {values[key]!r}: did you mean {near!r}? It is one of"
         f" {', '.join(choices)}."
       )
   for key, (needs, wanted) in USED_ONLY_WITH.items():
-    if values[key] != defaults[key] and values[needs] != wanted:
+    if (
+      key in values and values[key] != defaults[key] and values[needs] != wanted
+    ):
       raise UserError(
         f"config.{key} is set but has no effect unless config.{needs} is"
         f" {wanted!r}; drop it or set that."
@@ -284,7 +339,9 @@ def check(config: Config) -> None:
     raise UserError("config.evaluation.cutoffs needs numbers of 1 or more.")
   if 10 not in config.evaluation.cutoffs:
     raise UserError("config.evaluation.cutoffs must hold 10, the headline.")
-  if config.evaluation.beam_width < max(config.evaluation.cutoffs):
+  if config.system == "mmgrec" and (
+    config.evaluation.beam_width < max(config.evaluation.cutoffs)
+  ):
     raise UserError(
       "config.evaluation.beam_width must be at least the largest of"
       f" config.evaluation.cutoffs, {max(config.evaluation.cutoffs)}."

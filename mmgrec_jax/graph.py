@@ -6,6 +6,7 @@ the reference; `Ell` is several times faster on a CPU.
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -120,8 +121,8 @@ def neighbour_mean(
   if isinstance(graph, Ell):
     n_users = len(graph.of_users.degree_N)
     h_UxC, h_IxC = h_NxC[:n_users], h_NxC[n_users:]
-    user_UxD = _one_way(graph.of_users, graph.of_items, h_IxC, linear)
-    item_IxD = _one_way(graph.of_items, graph.of_users, h_UxC, linear)
+    user_UxD = _mean(graph.of_users, graph.of_items, h_IxC, linear)
+    item_IxD = _mean(graph.of_items, graph.of_users, h_UxC, linear)
     return jnp.concatenate([user_UxD, item_IxD])
   assert graph.senders is not None and graph.receivers is not None
   return jraph.segment_mean(
@@ -132,14 +133,57 @@ def neighbour_mean(
   )
 
 
-def _one_way(there: Rows, back: Rows, h_SxC: jax.Array, linear) -> jax.Array:
+def neighbour_sum(graph: Graph, h_NxD: jax.Array) -> jax.Array:
+  """A h: the sum of each node's neighbours. [N, D]."""
+  if isinstance(graph, Ell):
+    n_users = len(graph.of_users.degree_N)
+    user_UxD = _sum(graph.of_users, graph.of_items, h_NxD[n_users:])
+    item_IxD = _sum(graph.of_items, graph.of_users, h_NxD[:n_users])
+    return jnp.concatenate([user_UxD, item_IxD])
+  assert graph.senders is not None and graph.receivers is not None
+  return jraph.segment_sum(
+    h_NxD[graph.senders],
+    graph.receivers,
+    num_segments=len(h_NxD),
+    indices_are_sorted=True,
+  )
+
+
+def degrees(graph: Graph, n_nodes: int) -> jax.Array:
+  """Neighbours of each node, float32 [N]."""
+  if isinstance(graph, Ell):
+    parts = (graph.of_users.degree_N, graph.of_items.degree_N)
+    return jnp.concatenate(parts).astype(jnp.float32)
+  assert graph.receivers is not None
+  ones_E = jnp.ones(len(graph.receivers), jnp.float32)
+  return jraph.segment_sum(
+    ones_E, graph.receivers, n_nodes, indices_are_sorted=True
+  )
+
+
+def propagate(graph: Graph, h_NxD: jax.Array) -> jax.Array:
+  """D^-1/2 A D^-1/2 h, LightGCN's step; a node without neighbours gets 0."""
+  scale_N = jnp.maximum(degrees(graph, len(h_NxD)), 1) ** -0.5
+  return scale_N[:, None] * neighbour_sum(graph, scale_N[:, None] * h_NxD)
+
+
+def segment_softmax(
+  logits_E: jax.Array, receiver_E: jax.Array, n_nodes: int
+) -> jax.Array:
+  """Softmax over the edges that arrive at each node. [E]."""
+  weights: Any = jraph.segment_softmax(logits_E, receiver_E, n_nodes)
+  return weights
+
+
+def _mean(there: Rows, back: Rows, h_SxC: jax.Array, linear) -> jax.Array:
   """`linear` of the mean over `there`. [N, D]."""
-  if len(h_SxC) > len(there.degree_N):
-    return linear(_mean(there, back, h_SxC))
-  return _mean(there, back, linear(h_SxC))
+  degree_Nx1 = jnp.maximum(there.degree_N, 1).astype(h_SxC.dtype)[:, None]
+  if len(h_SxC) > len(degree_Nx1):
+    return linear(_sum(there, back, h_SxC) / degree_Nx1)
+  return _sum(there, back, linear(h_SxC)) / degree_Nx1
 
 
-def _sum(rows: Rows, h_SxD: jax.Array) -> jax.Array:
+def _add_up(rows: Rows, h_SxD: jax.Array) -> jax.Array:
   """Sum of each node's neighbours. [N, D]."""
   zero_1xD = jnp.zeros_like(h_SxD, shape=(1, h_SxD.shape[1]))
   h_S1xD = jnp.concatenate([h_SxD, zero_1xD])
@@ -153,26 +197,20 @@ def _sum(rows: Rows, h_SxD: jax.Array) -> jax.Array:
   return sum_NxD.at[rows.owner_R].add(sum_rows(rows.more_WxR))
 
 
-def _over_degree(rows: Rows, h_NxD: jax.Array) -> jax.Array:
-  degree_N = jnp.maximum(rows.degree_N, 1).astype(h_NxD.dtype)
-  return h_NxD / degree_N[:, None]
-
-
 @jax.custom_vjp
-def _mean(there: Rows, back: Rows, h_SxD: jax.Array) -> jax.Array:
-  """D^-1 A h, where `there` are the rows of A and `back` those of A^T."""
+def _sum(there: Rows, back: Rows, h_SxD: jax.Array) -> jax.Array:
+  """A h, where `there` are the rows of A and `back` those of A^T."""
   del back
-  return _over_degree(there, _sum(there, h_SxD))
+  return _add_up(there, h_SxD)
 
 
-def _mean_forward(there, back, h_SxD):
-  return _mean(there, back, h_SxD), (there, back)
+def _sum_forward(there, back, h_SxD):
+  return _add_up(there, h_SxD), back
 
 
-def _mean_backward(saved, g_NxD):
-  """A^T D^-1 g: gathers again, where autodiff would scatter every edge."""
-  there, back = saved
-  return None, None, _sum(back, _over_degree(there, g_NxD))
+def _sum_backward(back, g_NxD):
+  """A^T g: gathers again, where autodiff would scatter every edge."""
+  return None, None, _add_up(back, g_NxD)
 
 
-_mean.defvjp(_mean_forward, _mean_backward)
+_sum.defvjp(_sum_forward, _sum_backward)

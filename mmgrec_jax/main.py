@@ -1,7 +1,8 @@
-"""Trains and evaluates MMGRec as a config file says.
+"""Trains and evaluates MMGRec, or a baseline, as a config file says.
 
     python -m mmgrec_jax.main --config=configs/ml100k.py
     python -m mmgrec_jax.main --config=configs/kwai.py:paper --config.seed=3
+    python -m mmgrec_jax.main --config=configs/kwai.py:lightgcn
 
 Any setting can be given as --config.KEY=VALUE. Killed at any moment, the same
 command goes on where it was. Exit codes: 0 done, 1 failed, 2 wrong input or
@@ -43,7 +44,8 @@ def main(argv: list[str]) -> None:
   config = _CONFIG.value
   try:
     pipeline.run(config, _WORKDIR.value or Path("runs") / config.name)
-    print(f"Try next, the generator trained for longer:\n  {longer(config)}")
+    if config.system == "mmgrec":
+      print(f"Try next, the generator trained for longer:\n  {longer(config)}")
   except UserError as error:
     _leave(error, 2)
   except NonFiniteLoss as error:
@@ -94,11 +96,16 @@ def _explain(argv: list[str], error: Exception) -> str:
   """The config library's errors name no fix; find what was meant."""
   if isinstance(error, OSError):
     return "--config: no such file; those that come with this are in configs/."
-  known = dict(configs.flatten(configs.default_config()))
+  system = "mmgrec"
+  for argument in argv:
+    _, _, file = argument.partition("--config=")
+    if file.partition(":")[2] in configs.SYSTEMS:
+      system = file.partition(":")[2]
+  known = dict(configs.flatten(configs.default_config(system)))
   for argument in argv:
     flag, _, key = argument.lstrip("-").partition("=")[0].partition(".")
     if flag == "config" and key and key not in known:
-      return configs.unknown_key(key)
+      return configs.unknown_key(key, system)
   # An error inside a config file arrives with its traceback as the message.
   last_line = str(error).strip().splitlines()[-1]
   return last_line.removeprefix("mmgrec_jax.errors.UserError: ")
@@ -110,8 +117,12 @@ def help_text() -> str:
     f"  --config.{key}={value}"
     for key, value in configs.flatten(configs.default_config())
   ]
-  return "\nSettings and their defaults (config.py explains them):\n" + (
-    "\n".join(lines)
+  return (
+    "\nAfter the colon: nothing or 'paper' for MMGRec, or a baseline:\n  "
+    + ", ".join(configs.SYSTEMS)
+    + "\n\nMMGRec's settings and their defaults (config.py explains them; the"
+    " baselines',\nas --config.model.KEY=VALUE, are in models/settings.py):\n"
+    + "\n".join(lines)
   )
 
 

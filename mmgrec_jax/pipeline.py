@@ -1,18 +1,26 @@
-"""The stages of MMGRec in order; each is skipped when its artefact is there."""
+"""A run: the stages in order, each skipped when its artefact is there."""
 
 from pathlib import Path
 
 from mmgrec_jax import config as configs
 from mmgrec_jax.config import Config
+from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.decoding.trie import build_trie
 from mmgrec_jax.report import tables
-from mmgrec_jax.stages import embed, generate, load, rec_ids, results
+from mmgrec_jax.stages import (
+  collaborative,
+  embed,
+  generate,
+  load,
+  rec_ids,
+  results,
+)
 from mmgrec_jax.training import parallel
 from mmgrec_jax.workdir import Workdir
 
 
 def run(config: Config, path: str | Path) -> dict:
-  """Data -> vectors -> Rec-IDs -> generator -> results, printed and returned.
+  """Data -> the system, trained -> results, printed and returned.
 
   Args:
     config: as `config.default_config`; checked here.
@@ -31,6 +39,24 @@ def run(config: Config, path: str | Path) -> dict:
   print(f"devices: {', '.join(str(d) for d in parallel.devices())}")
   folder = Workdir(path, config, data)
 
+  train = train_mmgrec if config.system == "mmgrec" else train_baseline
+  systems = {
+    "popularity": (
+      embed.inner_product_ranker(config, data, max(config.evaluation.cutoffs)),
+      results.popularity_vectors(data),
+    ),
+    **train(config, data, folder),
+  }
+  out = results.report_results(config, data, folder, systems)
+  print(
+    f"\nArtefacts are in {folder.path}: results.json, per_user.npz,"
+    " metrics.jsonl, vectors or Rec-IDs, checkpoints."
+  )
+  return out
+
+
+def train_mmgrec(config: Config, data: Dataset, folder: Workdir) -> dict:
+  """Vectors -> Rec-IDs -> generator; both systems, each ready to be scored."""
   vectors = embed.embed(config, data, folder)
   ids = rec_ids.make_rec_ids(config, data, folder)
   trie = build_trie(ids, config.generator.trie)
@@ -44,14 +70,16 @@ def run(config: Config, path: str | Path) -> dict:
   beams = generate.beam_ranker(
     config, data, model, config.evaluation.beam_width
   )
-  systems = {
-    "popularity": (inner_product, results.popularity_vectors(data)),
+  return {
     "embedding": (inner_product, (vectors.user_UxD, vectors.item_IxD)),
     "mmgrec": (beams, (params, inputs, trie)),
   }
-  out = results.report_results(config, data, folder, systems)
-  print(
-    f"\nArtefacts are in {folder.path}: results.json, per_user.npz, recids.npz,"
-    " metrics.jsonl, checkpoints."
+
+
+def train_baseline(config: Config, data: Dataset, folder: Workdir) -> dict:
+  """One baseline, ready to be scored."""
+  vectors = collaborative.train_baseline(config, data, folder)
+  inner_product = embed.inner_product_ranker(
+    config, data, max(config.evaluation.cutoffs)
   )
-  return out
+  return {config.system: (inner_product, vectors)}

@@ -22,6 +22,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 from mmgrec_jax.data.dataset import Dataset  # noqa: E402
 from mmgrec_jax.data.synthetic import make_synthetic  # noqa: E402
+from mmgrec_jax.training import parallel  # noqa: E402
 
 
 @pytest.fixture
@@ -32,3 +33,26 @@ def rng() -> np.random.Generator:
 @pytest.fixture(scope="session")
 def small_data() -> Dataset:
   return make_synthetic(40, 30, 8, n_tastes=4, seed=1)
+
+
+@pytest.fixture
+def one_device(monkeypatch):
+  monkeypatch.setattr(parallel, "devices", lambda: jax.local_devices()[:1])
+
+
+@pytest.fixture
+def train():
+  """Runs n steps of a task from its start; returns host state and metrics."""
+
+  def run(task, n):
+    run_steps = parallel.run_steps(task.step, task.plan, task.steps_per_epoch)
+    state = parallel.replicate(jax.device_get(task.init()))
+    data, metrics, step = parallel.replicate(task.data), [], 0
+    while step < n:
+      k = min(n - step, task.steps_per_epoch - step % task.steps_per_epoch)
+      state, out = run_steps(state, data, jax.random.key(1), k)
+      metrics.append(parallel.unreplicate(out))
+      step += k
+    return parallel.unreplicate(state), metrics
+
+  return run

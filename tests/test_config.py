@@ -17,7 +17,7 @@ def load(path):
   return module
 
 
-@pytest.mark.parametrize("preset", ["", "paper"])
+@pytest.mark.parametrize("preset", ["", "paper", *configs.SYSTEMS])
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_every_config_file_is_valid_in_every_preset(path, preset):
   module = load(path)
@@ -77,7 +77,9 @@ def test_a_bad_or_ineffective_value_is_an_error(key, value, says):
 
 
 def test_unknown_preset_is_named():
-  with pytest.raises(UserError, match="No preset 'papper'"):
+  with pytest.raises(
+    UserError, match="'papper'.*did you mean 'paper'.*lightgcn"
+  ):
     configs.from_preset({}, "papper")
 
 

@@ -133,13 +133,13 @@ def test_the_setting_reaches_the_graph(form, small_data, monkeypatch, tmp_path):
 
   monkeypatch.setattr(embed, "bipartite_graph", record)
   config = default_config()
-  config.embed.graph = form
+  config.graph = form
   with pytest.raises(Asked, match=form):
     embed.embed(config, small_data, Workdir(tmp_path, config, small_data))
 
 
 def test_an_unknown_form_is_refused_by_name():
   config = default_config()
-  config.embed.graph = "elll"
-  with pytest.raises(UserError, match="embed.graph.*did you mean 'ell'"):
+  config.graph = "elll"
+  with pytest.raises(UserError, match="graph.*did you mean 'ell'"):
     check(config)

@@ -8,8 +8,8 @@ of width 64 are gathered in the second layer.
 - torch index_add: gathers a message for each edge and adds it to its receiver,
   as PyG does; degrees counted once
 - torch CSR: adjacency as a sparse matrix, its symmetry used in the backward
-- jraph segment mean: `mmgrec_jax` with config.embed.graph=segment
-- ours: config.embed.graph=ell; rows of neighbours, gathered in the backward
+- jraph segment mean: `mmgrec_jax` with config.graph=segment
+- ours: config.graph=ell; rows of neighbours, gathered in the backward
   too, and weights applied on the side of the graph with fewer nodes
 """
 

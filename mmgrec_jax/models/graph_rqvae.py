@@ -58,14 +58,6 @@ class GraphEncoder(nn.Module):
     return h[: self.n_users], h[self.n_users :]
 
 
-def bpr_loss(
-  h_user_BxD: jax.Array, h_pos_BxD: jax.Array, h_neg_BxD: jax.Array
-) -> jax.Array:
-  """Eq. 10's first term for each triple, float32 [B]."""
-  margin = (h_user_BxD * (h_pos_BxD - h_neg_BxD)).sum(axis=-1)
-  return nn.softplus(-margin)
-
-
 class RQVAE(nn.Module):
   """Eq. 6-9: two-layer encoder, residual quantizer, two-layer decoder.
 

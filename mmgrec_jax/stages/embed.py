@@ -75,7 +75,7 @@ def _train_encoder(
     last_activation=config.embed.last_activation,
   )
   graph = bipartite_graph(
-    *data.edges(TRAIN), data.n_users, data.n_items, config.embed.graph
+    *data.edges(TRAIN), data.n_users, data.n_items, config.graph
   )
   inputs = embedding.EmbeddingData(
     graph,

@@ -29,7 +29,7 @@ def load_data(config: Config) -> Dataset:
     )
   else:
     data = load_dataset(config.data)
-  if not data.features:
+  if not data.features and config.system == "mmgrec":
     raise UserError(
       f"{config.data}: no feat_<modality>.npy; MMGRec needs at least one item"
       " modality."
@@ -37,12 +37,17 @@ def load_data(config: Config) -> Dataset:
   return data
 
 
+def normalised_features(config: Config, data: Dataset) -> dict[str, np.ndarray]:
+  """Each modality, normalised as the config says. float32 [I, F_m]."""
+  return {
+    name: normalise_features(data.features[name], config.feature_norm)
+    for name in sorted(data.features)
+  }
+
+
 def joined_features(config: Config, data: Dataset) -> jax.Array:
   """All modalities side by side, each normalised. float32 [I, F]."""
-  parts = [
-    normalise_features(data.features[m], config.feature_norm)
-    for m in sorted(data.features)
-  ]
+  parts = list(normalised_features(config, data).values())
   return jnp.asarray(np.concatenate(parts, axis=1))
 
 

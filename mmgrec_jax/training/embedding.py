@@ -11,10 +11,10 @@ from flax import struct
 
 from mmgrec_jax.data import sampling
 from mmgrec_jax.graph import Graph
+from mmgrec_jax.models.collaborative import bpr_loss
 from mmgrec_jax.models.graph_rqvae import (
   RQVAE,
   GraphEncoder,
-  bpr_loss,
   rqvae_loss,
 )
 from mmgrec_jax.nn import quantizer

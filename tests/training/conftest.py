@@ -11,12 +11,7 @@ from mmgrec_jax.graph import bipartite_graph
 from mmgrec_jax.models.generator import Generator, Vectors
 from mmgrec_jax.models.graph_rqvae import RQVAE, GraphEncoder
 from mmgrec_jax.recid.assign import assign_rec_ids
-from mmgrec_jax.training import embedding, generating, parallel
-
-
-@pytest.fixture
-def one_device(monkeypatch):
-  monkeypatch.setattr(parallel, "devices", lambda: jax.local_devices()[:1])
+from mmgrec_jax.training import embedding, generating
 
 
 @pytest.fixture
@@ -81,21 +76,3 @@ def make_embedding_task(small_data):
     )
 
   return make
-
-
-@pytest.fixture
-def train():
-  """Runs n steps of a task from its start; returns host state and metrics."""
-
-  def run(task, n):
-    run_steps = parallel.run_steps(task.step, task.plan, task.steps_per_epoch)
-    state = parallel.replicate(jax.device_get(task.init()))
-    data, metrics, step = parallel.replicate(task.data), [], 0
-    while step < n:
-      k = min(n - step, task.steps_per_epoch - step % task.steps_per_epoch)
-      state, out = run_steps(state, data, jax.random.key(1), k)
-      metrics.append(parallel.unreplicate(out))
-      step += k
-    return parallel.unreplicate(state), metrics
-
-  return run

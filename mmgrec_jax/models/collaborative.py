@@ -1,0 +1,123 @@
+"""What all models that embed users and items for an inner product share.
+
+A model is a Flax module; `__call__(inputs, user_B, train)` gives `Embedded`.
+It may keep what changes by epoch in the variable collection `state`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+
+from mmgrec_jax.data import sampling
+from mmgrec_jax.graph import Graph
+
+xavier_uniform = nn.initializers.xavier_uniform()
+xavier_normal = nn.initializers.xavier_normal()
+
+
+@struct.dataclass
+class Inputs:
+  """What a model may read.
+
+  graph: training interactions, each in both directions.
+  features: normalised, float32 [I, F_m] by modality; any number of them.
+  interactions: the same by user, for attention over edges and histories.
+  epoch_starts: bool, is this the first step of an epoch?
+  """
+
+  graph: Graph
+  features: Mapping[str, jax.Array]
+  interactions: sampling.Interactions
+  epoch_starts: jax.Array
+
+  @property
+  def n_users(self) -> int:
+    return len(self.interactions.offset) - 1
+
+  @property
+  def n_items(self) -> int:
+    return self.interactions.n_items
+
+
+@struct.dataclass
+class Embedded:
+  """Vectors whose inner product is the score, and what is to be kept small.
+
+  user_BxD: of the users asked for.  item_IxD: of all items.
+  l2_user_B, l2_item_I: half the squared norm of what each row should keep
+    small; counted where a row takes part in a triple.
+  l2: more of the same, independent of the triples.
+  """
+
+  user_BxD: jax.Array
+  item_IxD: jax.Array
+  l2_user_B: jax.Array
+  l2_item_I: jax.Array
+  l2: jax.Array | float = 0.0
+
+
+@struct.dataclass
+class Triples:
+  """A batch: users [B], items they have [B], items they have not [B, J].
+
+  real_B: False where the batch is only filled up.
+  """
+
+  user_B: jax.Array
+  positive_B: jax.Array
+  negative_BxJ: jax.Array
+  real_B: jax.Array
+
+
+def half_square(*tables: jax.Array) -> jax.Array:
+  """Half the squared norm of each row, summed over tables [R, ...]. [R]."""
+  return sum(0.5 * (t**2).sum(axis=-1) for t in tables)  # type: ignore
+
+
+def normalise(x: jax.Array) -> jax.Array:
+  """Rows of norm 1; a row of zeros stays, with a finite gradient."""
+  square = (x**2).sum(axis=-1, keepdims=True)
+  return x * jax.lax.rsqrt(jnp.maximum(square, 1e-24))
+
+
+def bpr_loss(
+  h_user_BxD: jax.Array, h_pos_BxD: jax.Array, h_neg_BxD: jax.Array
+) -> jax.Array:
+  """-ln sigmoid of the margin of each triple (Rendle et al. 2009), [B]."""
+  margin = (h_user_BxD * (h_pos_BxD - h_neg_BxD)).sum(axis=-1)
+  return nn.softplus(-margin)
+
+
+def bpr_objective(
+  embedded: Embedded, inputs: Inputs, triples: Triples, settings
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """BPR and the penalty, summed over a batch whose mean is the loss.
+
+  Returns:
+    the sum, and its parts.
+  """
+  del inputs
+  i, j = triples.positive_B, triples.negative_BxJ
+  item_IxD, l2_I = embedded.item_IxD, embedded.l2_item_I
+  bpr_B = bpr_loss(
+    embedded.user_BxD[:, None], item_IxD[i][:, None], item_IxD[j]
+  ).mean(axis=1)
+  l2_B = embedded.l2_user_B + l2_I[i] + l2_I[j].mean(axis=1) + embedded.l2
+  sums = {
+    "bpr": (bpr_B * triples.real_B).sum(),
+    "l2": (l2_B * triples.real_B).sum(),
+  }
+  return sums["bpr"] + settings.l2 * sums["l2"], sums
+
+
+def embed_everyone(
+  model: nn.Module, params: Any, inputs: Inputs
+) -> tuple[jax.Array, jax.Array]:
+  """Vectors of all users and items, as they are without dropout."""
+  everyone_U = jnp.arange(inputs.n_users)
+  out: Any = model.apply({"params": params}, inputs, everyone_U, train=False)
+  return out.user_BxD, out.item_IxD

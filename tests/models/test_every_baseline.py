@@ -1,0 +1,94 @@
+"""What holds for every model of the table."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmgrec_jax.config import SYSTEMS, default_config
+from mmgrec_jax.models.collaborative import embed_everyone
+from mmgrec_jax.models.table import MODELS, build_model
+from mmgrec_jax.training.collaborative import collaborative_task
+
+EVERY = pytest.mark.parametrize("system", SYSTEMS)
+
+
+def small(system, **changes):
+  config = default_config(system)
+  config.width = 8
+  config.model.update(batch_size=8, **changes)
+  return config
+
+
+def set_dropout(config, rate):
+  for key in config.model:
+    if "dropout" in key:
+      config.model[key] = rate
+  return config
+
+
+def vectors(model, inputs, params):
+  return map(np.asarray, embed_everyone(model, params, inputs))
+
+
+def start(model, inputs):
+  return model.init(jax.random.key(0), inputs, jnp.arange(7), train=False)[
+    "params"
+  ]
+
+
+def test_the_table_and_the_settings_name_the_same_models():
+  assert tuple(MODELS) == SYSTEMS
+
+
+@EVERY
+def test_cold_items_and_users_have_finite_scores_and_gradients(
+  system, oracle, make_inputs
+):
+  tiny = oracle("tiny_graph")
+  user, item = tiny["edges"].T
+  features = {m: tiny[f"{m}_feat"] for m in "vat"}
+  inputs = make_inputs(user[user != 3], item[user != 3], 7, 9, features)
+  model = build_model(small(system))
+  params = start(model, inputs)
+  for h in vectors(model, inputs, params):
+    assert np.isfinite(h).all()
+
+  def total(params):
+    h_user, h_item = embed_everyone(model, params, inputs)
+    return (h_user @ h_item.T).sum()
+
+  gradient = jax.tree.leaves(jax.grad(total)(params))
+  assert all(np.isfinite(g).all() for g in gradient)
+
+
+@EVERY
+@pytest.mark.parametrize("modalities", ["", "t", "va", "vat"])
+def test_any_set_of_modalities_will_do(system, modalities, tiny_inputs):
+  inputs = tiny_inputs(modalities)
+  model = build_model(small(system))
+  h_user, h_item = vectors(model, inputs, start(model, inputs))
+  assert h_user.shape[0] == 7 and h_item.shape[0] == 9
+  assert h_user.shape[1] == h_item.shape[1]
+
+
+@EVERY
+def test_two_steps_on_four_devices_equal_one(
+  system, tiny_inputs, train, request
+):
+  config = set_dropout(small(system), 0.0)
+
+  def run():
+    task = collaborative_task(
+      system, build_model(config), tiny_inputs("vat"), config.model,
+      lambda params: 0.0, jax.random.key(0),
+    )  # fmt: skip
+    state, metrics = train(task, 2)
+    return state.params, metrics
+
+  four, four_metrics = run()
+  request.getfixturevalue("one_device")
+  one, one_metrics = run()
+  close = lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-4)
+  jax.tree.map(close, four, one)
+  jax.tree.map(close, four_metrics, one_metrics)

@@ -173,7 +173,7 @@ def test_killed_at_any_moment_the_same_command_gives_the_same_results(
     ("synthetic.py", ["--wrkdir=x"], "Did you mean: workdir"),
     ("kwai.py", [], "No data set at 'data/kwai': put a folder with"),
     ("nothing.py", [], "no such file"),
-    ("ml100k.py:papr", [], "No preset 'papr'"),
+    ("ml100k.py:papr", [], "did you mean 'paper'"),
   ],
 )
 def test_mistakes_get_one_sentence_and_exit_code_2(

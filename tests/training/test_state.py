@@ -6,7 +6,7 @@ from mmgrec_jax.training.state import make_optimizer
 
 
 def updates(n, **changes):
-  settings = optimizer_defaults(0.1)
+  settings = optimizer_defaults(learning_rate=0.1)
   settings.update(**changes)
   optimizer = make_optimizer(settings, total_steps=100)
   weights = jnp.array([2.0, -1.0])

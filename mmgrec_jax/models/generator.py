@@ -13,6 +13,7 @@ from flax import struct
 from mmgrec_jax.decoding import beam_search
 from mmgrec_jax.decoding import trie as tries
 from mmgrec_jax.nn import attention, transformer
+from mmgrec_jax.nn.dropout import Dropout
 
 
 @struct.dataclass
@@ -87,7 +88,7 @@ class Generator(nn.Module):
       )
       for _ in range(self.decoder_layers)
     ]
-    self.input_dropout = nn.Dropout(self.dropout)
+    self.input_dropout = Dropout(self.dropout)
     levels, L = len(self.vocabulary) - 1, self.vocabulary[0]
     # One table for what the decoder reads: BOS, then each level's tokens.
     self.tokens = nn.Embed(1 + levels * L, self.width, dtype=self.dtype)

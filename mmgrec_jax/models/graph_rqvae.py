@@ -13,6 +13,7 @@ from flax import linen as nn
 
 from mmgrec_jax.graph import Graph
 from mmgrec_jax.nn import quantizer
+from mmgrec_jax.nn.dropout import Dropout
 from mmgrec_jax.nn.graph_conv import GraphConv
 
 xavier = nn.initializers.xavier_uniform()
@@ -54,7 +55,7 @@ class GraphEncoder(nn.Module):
       if not last or self.last_activation:
         h = nn.leaky_relu(h, 0.01)
       if not last:
-        h = nn.Dropout(self.dropout)(h, deterministic=not train)
+        h = Dropout(self.dropout)(h, deterministic=not train)
     return h[: self.n_users], h[self.n_users :]
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from flax import linen as nn
 
 from mmgrec_jax.nn import attention
+from mmgrec_jax.nn.dropout import Dropout
 
 
 def sinusoidal_positions(length: int, width: int) -> np.ndarray:
@@ -41,7 +42,7 @@ class AddAndNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, sublayer: jax.Array, train: bool):
-    sublayer = nn.Dropout(self.dropout)(sublayer, deterministic=not train)
+    sublayer = Dropout(self.dropout)(sublayer, deterministic=not train)
     return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype)(x + sublayer)
 
 

@@ -23,6 +23,7 @@ TRAINING = {
 MODELS = {
   "mf": {},
   "lightgcn": {"layers": 3},
+  "vbpr": {"content_width": 64},
 }
 
 # Settings that are one of a few words, by model.

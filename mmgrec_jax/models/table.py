@@ -4,10 +4,12 @@ from mmgrec_jax.config import Config
 from mmgrec_jax.models.lightgcn import LightGCN
 from mmgrec_jax.models.mf import MF
 from mmgrec_jax.models.settings import own_settings
+from mmgrec_jax.models.vbpr import VBPR
 
 MODELS = {
   "mf": MF,
   "lightgcn": LightGCN,
+  "vbpr": VBPR,
 }
 
 

@@ -29,14 +29,16 @@ class VBPR(nn.Module):
     self, inputs: cf.Inputs, user_B: jax.Array, train: bool
   ) -> cf.Embedded:
     del train
-    U, I, T = inputs.n_users, inputs.n_items, self.content_width
+    U, T = inputs.n_users, self.content_width
     f_IxF = jnp.concatenate(list(inputs.modalities.values()), axis=1)
-    F = f_IxF.shape[1]
+    n_items, F = f_IxF.shape
     gamma_UxD = self.param("gamma_user", cf.xavier_normal, (U, self.width))
-    gamma_IxD = self.param("gamma_item", cf.xavier_normal, (I, self.width))
+    gamma_IxD = self.param(
+      "gamma_item", cf.xavier_normal, (n_items, self.width)
+    )
     theta_UxT = self.param("theta", cf.xavier_normal, (U, T))
     E_FxT = self.param("E", cf.xavier_normal, (F, T))
-    beta_I = self.param("beta", nn.initializers.zeros, (I,))
+    beta_I = self.param("beta", nn.initializers.zeros, (n_items,))
     beta_F = self.param("beta_content", nn.initializers.zeros, (F,))
 
     gamma_BxD, theta_BxT = gamma_UxD[user_B], theta_UxT[user_B]

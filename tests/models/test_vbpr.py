@@ -62,7 +62,7 @@ def test_a_step_of_descent_equals_the_paper_oracle(oracle, tiny_inputs):
     settings = type("Settings", (), {"l2": float(found["lam"])})
     return cf.bpr_objective(out, inputs, triples, settings)[0]
 
-  gradient = jax.grad(loss)(params)
+  gradient = jax.jit(jax.grad(loss))(params)
   stepped = jax.tree.map(
     lambda a, g: a - float(found["lr"]) * g, params, gradient
   )
@@ -95,7 +95,9 @@ def test_loss_and_gradients_equal_the_mmrec_oracle(
 
   params, expected = (from_mmrec(found, kind) for kind in ("param", "grad"))
   params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), params)
-  (ours, (_, item)), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+  (ours, (_, item)), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(
+    params
+  )
   np.testing.assert_allclose(ours, found["loss"][0], rtol=1e-5)
   np.testing.assert_allclose(item, found["item_out"], rtol=1e-5, atol=1e-6)
   close = lambda a, b: np.testing.assert_allclose(

@@ -42,6 +42,12 @@ class Inputs:
   def n_items(self) -> int:
     return self.interactions.n_items
 
+  @property
+  def modalities(self) -> Mapping[str, jax.Array]:
+    """Features by name; without any, one that says nothing: 1 for each item."""
+    nothing = {"nothing": jnp.ones((self.n_items, 1))}
+    return dict(sorted(self.features.items())) or nothing
+
 
 @struct.dataclass
 class Embedded:

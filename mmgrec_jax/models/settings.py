@@ -23,10 +23,23 @@ TRAINING = {
 MODELS = {
   "mf": {},
   "lightgcn": {"layers": 3},
+  "vbpr": {"content_width": 64},
+  "mmgcn": {"layers": 3, "latent": 256, "train_tables": True},
+  "grcn": {
+    "layers": 2,
+    "routing": 3,  # rounds
+    "routing_target": "user",  # or item, the public code's
+    "pruning": "hard",  # or soft
+  },
 }
 
 # Settings that are one of a few words, by model.
-CHOICES: dict[str, dict[str, tuple[str, ...]]] = {}
+CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
+  "grcn": {
+    "routing_target": ("user", "item"),
+    "pruning": ("hard", "soft"),
+  },
+}
 
 
 def of_model(name: str) -> dict:

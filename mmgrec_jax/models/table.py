@@ -1,13 +1,19 @@
 """The baselines by the names that configs give them."""
 
 from mmgrec_jax.config import Config
+from mmgrec_jax.models.grcn import GRCN
 from mmgrec_jax.models.lightgcn import LightGCN
 from mmgrec_jax.models.mf import MF
+from mmgrec_jax.models.mmgcn import MMGCN
 from mmgrec_jax.models.settings import own_settings
+from mmgrec_jax.models.vbpr import VBPR
 
 MODELS = {
   "mf": MF,
   "lightgcn": LightGCN,
+  "vbpr": VBPR,
+  "mmgcn": MMGCN,
+  "grcn": GRCN,
 }
 
 

@@ -23,10 +23,20 @@ TRAINING = {
 MODELS = {
   "mf": {},
   "lightgcn": {"layers": 3},
+  "lattice": {
+    "layers": 2,
+    "item_layers": 1,
+    "neighbours": 10,  # of an item, in the graph of each modality
+    "original": 0.9,  # share of the graphs of the features as they are
+    "laplacian": "symmetric",  # or the public code's row_self_loops
+    "trainable_features": False,  # True in the public code
+  },
 }
 
 # Settings that are one of a few words, by model.
-CHOICES: dict[str, dict[str, tuple[str, ...]]] = {}
+CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
+  "lattice": {"laplacian": ("symmetric", "row_self_loops")},
+}
 
 
 def of_model(name: str) -> dict:

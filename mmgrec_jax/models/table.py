@@ -1,6 +1,7 @@
 """The baselines by the names that configs give them."""
 
 from mmgrec_jax.config import Config
+from mmgrec_jax.models.lattice import LATTICE
 from mmgrec_jax.models.lightgcn import LightGCN
 from mmgrec_jax.models.mf import MF
 from mmgrec_jax.models.settings import own_settings
@@ -8,6 +9,7 @@ from mmgrec_jax.models.settings import own_settings
 MODELS = {
   "mf": MF,
   "lightgcn": LightGCN,
+  "lattice": LATTICE,
 }
 
 

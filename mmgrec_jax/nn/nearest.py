@@ -1,7 +1,5 @@
 """A sparse square matrix of each row's nearest others; never a dense one."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -37,11 +35,14 @@ def nearest(x_RxF: jax.Array, k: int) -> jax.Array:
   return index_GxSxk.reshape(-1, k)[: len(x_RxF)]
 
 
-@jax.checkpoint  # Or every neighbour's row would be kept for the gradient.
 def inner_products(x_RxF: jax.Array, index_RxC: jax.Array) -> jax.Array:
   """Of each row and those it names. [R, C]."""
-  columns = [(x_RxF * x_RxF[index_R]).sum(axis=-1) for index_R in index_RxC.T]
-  return jnp.stack(columns, axis=1)
+
+  @jax.checkpoint
+  def column(_, index_R):
+    return None, (x_RxF * x_RxF[index_R]).sum(axis=-1)
+
+  return jax.lax.scan(column, None, index_RxC.T)[1].T
 
 
 def normalise_rows(matrix: SparseRows) -> SparseRows:
@@ -61,11 +62,15 @@ def weighted_sum(parts: list[tuple[jax.Array, SparseRows]]) -> SparseRows:
   )
 
 
-@jax.checkpoint
 def multiply(matrix: SparseRows, h_RxD: jax.Array) -> jax.Array:
   """The matrix times h. [R, D]."""
-  # Unrolled, XLA makes one loop of it and keeps no neighbour's row.
-  columns = zip(matrix.index_RxC.T, matrix.weight_RxC.T, strict=True)
-  return functools.reduce(
-    jnp.add, [weight_R[:, None] * h_RxD[index_R] for index_R, weight_R in columns]
-  )
+
+  # Column by column and recomputed for the gradient: the rows of all
+  # neighbours together are C times as large as h.
+  @jax.checkpoint
+  def add_column(sum_RxD, column):
+    index_R, weight_R = column
+    return sum_RxD + weight_R[:, None] * h_RxD[index_R], None
+
+  columns = (matrix.index_RxC.T, matrix.weight_RxC.T)
+  return jax.lax.scan(add_column, jnp.zeros_like(h_RxD), columns)[0]

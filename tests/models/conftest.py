@@ -99,7 +99,7 @@ def agree(tiny_triples):
     )["params"]
     shapes = lambda tree: jax.tree.map(lambda a: a.shape, tree)
     assert shapes(made) == shapes(params)
-    ours, our_gradient = jax.value_and_grad(mean_loss)(params)
+    ours, our_gradient = jax.jit(jax.value_and_grad(mean_loss))(params)
     np.testing.assert_allclose(ours, np.squeeze(loss), rtol=1e-5)
     jax.tree.map(
       lambda a, b: np.testing.assert_allclose(

@@ -27,6 +27,8 @@ class Inputs:
   features: normalised, float32 [I, F_m] by modality; any number of them.
   interactions: the same by user, for attention over edges and histories.
   epoch_starts: bool, is this the first step of an epoch?
+  edge_B: in training, the interactions to learn, as places in user_E; -1 =
+    padding.
   prepared: what the model makes of the others once, see `prepare`.
   """
 
@@ -34,6 +36,7 @@ class Inputs:
   features: Mapping[str, jax.Array]
   interactions: sampling.Interactions
   epoch_starts: jax.Array
+  edge_B: jax.Array | None = None
   prepared: Any = None
 
   @property

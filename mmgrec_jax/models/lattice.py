@@ -50,9 +50,9 @@ class LATTICE(nn.Module):
   def __call__(
     self, inputs: cf.Inputs, user_B: jax.Array, train: bool
   ) -> cf.Embedded:
-    U, I, D = inputs.n_users, inputs.n_items, self.width
+    U, D = inputs.n_users, self.width
     user_UxD = self.param("user", cf.xavier_uniform, (U, D))
-    item_IxD = self.param("item", cf.xavier_uniform, (I, D))
+    item_IxD = self.param("item", cf.xavier_uniform, (inputs.n_items, D))
     e = [jnp.concatenate([user_UxD, item_IxD])]
     for _ in range(self.layers):
       e.append(self._propagate(inputs.graph, e[-1]))
@@ -75,7 +75,9 @@ class LATTICE(nn.Module):
     weight_M = self.param(
       "modal_weight", nn.initializers.ones, (len(inputs.features),)
     )
-    projections = {m: self._projection(m, x) for m, x in sorted(inputs.features.items())}
+    projections = {
+      m: self._projection(m, x) for m, x in sorted(inputs.features.items())
+    }
 
     def fresh():
       return self._mine(inputs.prepared, projections, nn.softmax(weight_M))
@@ -104,7 +106,11 @@ class LATTICE(nn.Module):
       x_IxF = self.param(f"{name}_features", lambda _: x_IxF)
     shape = (x_IxF.shape[1], self.width)
     W = self.param(f"{name}_kernel", cf.xavier_uniform, shape)
-    return x_IxF, W, self.param(f"{name}_bias", nn.initializers.zeros, shape[1:])
+    return (
+      x_IxF,
+      W,
+      self.param(f"{name}_bias", nn.initializers.zeros, shape[1:]),
+    )
 
   def _similar(self, x_IxF):
     """S: the nearest items and their cosines."""
@@ -115,13 +121,19 @@ class LATTICE(nn.Module):
   def _mine(self, of_features, projections, share_M):
     """The item graph."""
     learned = nearest.normalise_rows(
-      nearest.weighted_sum([
-        (share, self._similar(x @ W + b[None]))
-        for share, (x, W, b) in zip(share_M, projections.values(), strict=True)
-      ])
+      nearest.weighted_sum(
+        [
+          (share, self._similar(x @ W + b[None]))
+          for share, (x, W, b) in zip(
+            share_M, projections.values(), strict=True
+          )
+        ]
+      )
     )
     shares = zip(share_M, projections, strict=True)
-    return nearest.weighted_sum([
-      (1 - self.original, learned),
-      *((self.original * share, of_features[m]) for share, m in shares),
-    ])
+    return nearest.weighted_sum(
+      [
+        (1 - self.original, learned),
+        *((self.original * share, of_features[m]) for share, m in shares),
+      ]
+    )

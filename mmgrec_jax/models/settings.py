@@ -31,6 +31,15 @@ MODELS = {
     "laplacian": "symmetric",  # or the public code's row_self_loops
     "trainable_features": False,  # True in the public code
   },
+  "lightgt": {
+    "layers": 2,  # of LightGCN and of the encoders
+    "history_length": 20,
+    "id_share": 0.05,  # of the score
+    "dropout": 0.1,  # of attention
+    "temperature": 1.0,  # 100 in the public code
+    "target_in_history": False,  # True in the public code
+    "l2": 1e-2,  # on the mean square of LightGCN's vectors
+  },
 }
 
 # Settings that are one of a few words, by model.

@@ -3,6 +3,7 @@
 from mmgrec_jax.config import Config
 from mmgrec_jax.models.lattice import LATTICE
 from mmgrec_jax.models.lightgcn import LightGCN
+from mmgrec_jax.models.lightgt import LightGT
 from mmgrec_jax.models.mf import MF
 from mmgrec_jax.models.settings import own_settings
 
@@ -10,6 +11,7 @@ MODELS = {
   "mf": MF,
   "lightgcn": LightGCN,
   "lattice": LATTICE,
+  "lightgt": LightGT,
 }
 
 

@@ -109,10 +109,14 @@ def cut_windows(rows: Rows, targets_per_history: int) -> Windows:
   return Windows(as_int32(user_S), as_int32(window_S), as_int32(targets_U))
 
 
+def _shuffled(key: jax.Array, data: Interactions) -> jax.Array:
+  """The interactions by user, each row freshly shuffled. int32 [E]."""
+  return jnp.lexsort((jax.random.uniform(key, data.user_E.shape), data.user_E))
+
+
 def shuffle_rows(key: jax.Array, data: Interactions) -> jax.Array:
   """Items by user, each row freshly shuffled. int32 [E]."""
-  order = jnp.lexsort((jax.random.uniform(key, data.user_E.shape), data.user_E))
-  return data.item_E[order]
+  return data.item_E[_shuffled(key, data)]
 
 
 def draw_windows(
@@ -154,3 +158,33 @@ def draw_windows(
     start_Bx1 + n_targets_Bx1 + n_1xN, n_1xN < size_Bx1 - n_targets_Bx1
   )
   return user_B, history_BxN, targets_BxT
+
+
+def draw_histories(
+  key: jax.Array,
+  data: Interactions,
+  user_B: jax.Array,
+  length: int,
+  left_out_B: jax.Array | None = None,
+) -> jax.Array:
+  """Up to `length` of each user's items, uniformly, without replacement.
+
+  Args:
+    left_out_B: an interaction of each user's that may not be among them.
+
+  Returns:
+    int32 [B, length]; -1 = padding, last.
+  """
+  order_E = _shuffled(key, data)
+  first_Bx1 = data.offset[user_B][:, None]
+  size_Bx1 = data.offset[user_B + 1][:, None] - first_Bx1
+  n_BxS = jnp.broadcast_to(jnp.arange(length), (len(user_B), length))
+  place_BxS, available_Bx1 = n_BxS, size_Bx1
+  if left_out_B is not None:
+    # Those after it in the shuffled row, around the end, are a fair draw too.
+    place_E = jnp.zeros_like(order_E).at[order_E].set(jnp.arange(len(order_E)))
+    place_BxS = n_BxS + place_E[left_out_B][:, None] - first_Bx1 + 1
+    available_Bx1 = size_Bx1 - 1
+  place_BxS = first_Bx1 + place_BxS % jnp.maximum(size_Bx1, 1)
+  item_BxS = data.item_E[order_E[place_BxS]]
+  return jnp.where(n_BxS < available_Bx1, item_BxS, -1)

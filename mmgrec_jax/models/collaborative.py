@@ -27,12 +27,17 @@ class Inputs:
   features: normalised, float32 [I, F_m] by modality; any number of them.
   interactions: the same by user, for attention over edges and histories.
   epoch_starts: bool, is this the first step of an epoch?
+  edge_B: in training, the interactions to learn, as places in user_E; -1 =
+    padding.
+  prepared: what the model makes of the others once, see `prepare`.
   """
 
   graph: Graph
   features: Mapping[str, jax.Array]
   interactions: sampling.Interactions
   epoch_starts: jax.Array
+  edge_B: jax.Array | None = None
+  prepared: Any = None
 
   @property
   def n_users(self) -> int:
@@ -77,6 +82,12 @@ class Triples:
   positive_B: jax.Array
   negative_BxJ: jax.Array
   real_B: jax.Array
+
+
+def prepare(model: nn.Module, inputs: Inputs) -> Inputs:
+  """With what `model.prepare(inputs)`, where there is one, makes of them."""
+  make = getattr(model, "prepare", None)
+  return inputs if make is None else inputs.replace(prepared=make(inputs))
 
 
 def half_square(*tables: jax.Array) -> jax.Array:

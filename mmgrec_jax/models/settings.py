@@ -31,6 +31,23 @@ MODELS = {
     "routing_target": "user",  # or item, the public code's
     "pruning": "hard",  # or soft
   },
+  "lattice": {
+    "layers": 2,
+    "item_layers": 1,
+    "neighbours": 10,  # of an item, in the graph of each modality
+    "original": 0.9,  # share of the graphs of the features as they are
+    "laplacian": "symmetric",  # or the public code's row_self_loops
+    "trainable_features": False,  # True in the public code
+  },
+  "lightgt": {
+    "layers": 2,  # of LightGCN and of the encoders
+    "history_length": 20,
+    "id_share": 0.05,  # of the score
+    "dropout": 0.1,  # of attention
+    "temperature": 1.0,  # 100 in the public code
+    "target_in_history": False,  # True in the public code
+    "l2": 1e-2,  # on the mean square of LightGCN's vectors
+  },
 }
 
 # Settings that are one of a few words, by model.
@@ -39,6 +56,7 @@ CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "routing_target": ("user", "item"),
     "pruning": ("hard", "soft"),
   },
+  "lattice": {"laplacian": ("symmetric", "row_self_loops")},
 }
 
 

@@ -2,7 +2,9 @@
 
 from mmgrec_jax.config import Config
 from mmgrec_jax.models.grcn import GRCN
+from mmgrec_jax.models.lattice import LATTICE
 from mmgrec_jax.models.lightgcn import LightGCN
+from mmgrec_jax.models.lightgt import LightGT
 from mmgrec_jax.models.mf import MF
 from mmgrec_jax.models.mmgcn import MMGCN
 from mmgrec_jax.models.settings import own_settings
@@ -14,6 +16,8 @@ MODELS = {
   "vbpr": VBPR,
   "mmgcn": MMGCN,
   "grcn": GRCN,
+  "lattice": LATTICE,
+  "lightgt": LightGT,
 }
 
 

@@ -22,8 +22,8 @@ from mmgrec_jax.workdir import Workdir
 
 
 def make_inputs(config: Config, data: Dataset) -> collaborative.Inputs:
-  """What every model reads of a data set."""
-  return collaborative.Inputs(
+  """What the model reads of a data set."""
+  inputs = collaborative.Inputs(
     graph=bipartite_graph(
       *data.edges(TRAIN), data.n_users, data.n_items, config.graph
     ),
@@ -34,6 +34,7 @@ def make_inputs(config: Config, data: Dataset) -> collaborative.Inputs:
     interactions=sampling.on_device(data.rows(TRAIN), data.n_items),
     epoch_starts=jnp.array(False),
   )
+  return collaborative.prepare(build_model(config), inputs)
 
 
 def train_baseline(

@@ -72,13 +72,15 @@ def collaborative_task(
   def step(state, inputs, planned, key, *, axis_name=None):
     negative_key, dropout_key = jax.random.split(key)
     place = state.step % steps
+    edge_B = planned[place]
     triples = draw_triples(
-      negative_key, inputs.interactions, planned[place], settings.negatives
+      negative_key, inputs.interactions, edge_B, settings.negatives
     )
-    share: Triples = jax.tree.map(
-      lambda a: parallel.my_share(a, axis_name), triples
+    share: Triples
+    share, my_edge_B = jax.tree.map(
+      lambda a: parallel.my_share(a, axis_name), (triples, edge_B)
     )
-    inputs = inputs.replace(epoch_starts=place == 0)
+    inputs = inputs.replace(epoch_starts=place == 0, edge_B=my_edge_B)
 
     def loss(params):
       embedded, changed = model.apply(

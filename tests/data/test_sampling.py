@@ -82,3 +82,40 @@ def test_rows_are_shuffled_within_users_only():
   b = np.asarray(sampling.shuffle_rows(jax.random.key(1), data))
   assert sorted(a[:20]) == list(range(20))
   assert not np.array_equal(a, b)
+
+
+def test_histories_are_fair_subsets_without_what_is_left_out():
+  rows = rows_of([0, 1, 5, 6], [3], [2, 4, 7], [])
+  data = sampling.on_device(rows, n_items=8)
+  edge = jnp.arange(8)  # each interaction is left out once
+  user = data.user_E
+
+  @jax.jit
+  @jax.vmap
+  def draw(key):
+    return sampling.draw_histories(key, data, user, 2, edge)
+
+  keys = jax.random.split(jax.random.key(0), 3000)
+  drawn_KxEx2 = np.asarray(draw(keys))
+  own = {0: {0, 1, 5, 6}, 1: {3}, 2: {2, 4, 7}}
+  for e, u in enumerate(np.asarray(user)):
+    others = sorted(own[u] - {int(data.item_E[e])})
+    a, b = drawn_KxEx2[:, e].T
+    if not others:
+      assert (a == -1).all() and (b == -1).all()
+      continue
+    assert (a != b).all()
+    count = np.bincount(np.append(a, b), minlength=8)
+    expected = 6000 / len(others)
+    assert count[others].sum() == 6000
+    assert np.abs(count[others] - expected).max() < 6 * np.sqrt(expected)
+
+
+def test_whole_rows_fit_into_long_histories_and_no_one_has_none():
+  rows = rows_of([0, 1, 5, 6], [3], [2, 4, 7], [])
+  data = sampling.on_device(rows, n_items=8)
+  drawn = sampling.draw_histories(jax.random.key(0), data, jnp.arange(4), 5)
+  for row, own in zip(
+    np.asarray(drawn), ([0, 1, 5, 6], [3], [2, 4, 7], []), strict=True
+  ):
+    assert sorted(row[: len(own)]) == own and (row[len(own) :] == -1).all()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmgrec_jax.config import SYSTEMS, default_config
-from mmgrec_jax.models.collaborative import embed_everyone
+from mmgrec_jax.models.collaborative import embed_everyone, prepare
 from mmgrec_jax.models.table import MODELS, build_model
 from mmgrec_jax.training.collaborative import collaborative_task
 
@@ -50,6 +50,7 @@ def test_cold_items_and_users_have_finite_scores_and_gradients(
   features = {m: tiny[f"{m}_feat"] for m in "vat"}
   inputs = make_inputs(user[user != 3], item[user != 3], 7, 9, features)
   model = build_model(small(system))
+  inputs = prepare(model, inputs)
   params = start(model, inputs)
   for h in vectors(model, inputs, params):
     assert np.isfinite(h).all()
@@ -65,8 +66,8 @@ def test_cold_items_and_users_have_finite_scores_and_gradients(
 @EVERY
 @pytest.mark.parametrize("modalities", ["", "t", "va", "vat"])
 def test_any_set_of_modalities_will_do(system, modalities, tiny_inputs):
-  inputs = tiny_inputs(modalities)
   model = build_model(small(system))
+  inputs = prepare(model, tiny_inputs(modalities))
   h_user, h_item = vectors(model, inputs, start(model, inputs))
   assert h_user.shape[0] == 7 and h_item.shape[0] == 9
   assert h_user.shape[1] == h_item.shape[1]
@@ -79,9 +80,11 @@ def test_two_steps_on_four_devices_equal_one(
   config = set_dropout(small(system), 0.0)
 
   def run():
+    model = build_model(config)
+    inputs = prepare(model, tiny_inputs("vat"))
     task = collaborative_task(
-      system, build_model(config), tiny_inputs("vat"), config.model,
-      lambda params: 0.0, jax.random.key(0),
+      system, model, inputs, config.model, lambda params: 0.0,
+      jax.random.key(0),
     )  # fmt: skip
     state, metrics = train(task, 2)
     return state.params, metrics

@@ -1,0 +1,139 @@
+"""LATTICE: item graphs mined from features (Zhang et al. 2021, MM)."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from mmgrec_jax.graph import degrees, neighbour_sum, propagate
+from mmgrec_jax.models import collaborative as cf
+from mmgrec_jax.nn import nearest
+from mmgrec_jax.nn.nearest import SparseRows
+
+
+class LATTICE(nn.Module):
+  """LightGCN whose items also get h, from items with alike features.
+
+  Per modality a graph S of the `neighbours` items of largest cosine similarity
+  (eq. 1-2; an item is its own first), of the features once, and of a linear
+  map of them (eq. 4) anew at the first step of an epoch and for evaluation.
+  With a softmax over modalities, w (eq. 6-7), the graph is
+    original * sum w_m norm(S_m) + (1 - original) * norm(sum w_m S~_m),
+  norm(S) = D^-1/2 S D^-1/2 (eq. 3); h is `item_layers` steps over it (eq. 8)
+  and is added, as a row of norm 1, to LightGCN's items (eq. 9).
+
+  Only that first step has a gradient for the map and w, as in the public code:
+  the graph is constant in the others, in the collection `state`.
+
+  Where the paper and its public code differ:
+    laplacian: `symmetric` is LightGCN's, which the paper names; the code's
+      `row_self_loops` is D^-1 (A + I), of A with self loops.
+    trainable_features: False is the paper's; the code trains them, which moves
+      the learned graphs, not those of the features.
+  L2 is on the vectors that are scored, as in the code. Not taken over: its
+  decay of the learning rate, and its dense matrices.
+  """
+
+  width: int
+  layers: int = 2
+  item_layers: int = 1
+  neighbours: int = 10
+  original: float = 0.9
+  laplacian: str = "symmetric"
+  trainable_features: bool = False
+
+  def prepare(self, inputs: cf.Inputs) -> dict[str, SparseRows]:
+    """norm(S_m) of the features, by modality."""
+    graph_of = lambda x: nearest.normalise_rows(self._similar(x))
+    return {m: jax.jit(graph_of)(x) for m, x in inputs.features.items()}
+
+  @nn.compact
+  def __call__(
+    self, inputs: cf.Inputs, user_B: jax.Array, train: bool
+  ) -> cf.Embedded:
+    U, D = inputs.n_users, self.width
+    user_UxD = self.param("user", cf.xavier_uniform, (U, D))
+    item_IxD = self.param("item", cf.xavier_uniform, (inputs.n_items, D))
+    e = [jnp.concatenate([user_UxD, item_IxD])]
+    for _ in range(self.layers):
+      e.append(self._propagate(inputs.graph, e[-1]))
+    mean_NxD = jnp.stack(e).mean(axis=0)
+    user_BxD, out_IxD = mean_NxD[:U][user_B], mean_NxD[U:]
+    if inputs.features:
+      out_IxD += cf.normalise(self._over_item_graph(inputs, item_IxD, train))
+    return cf.Embedded(
+      user_BxD, out_IxD, cf.half_square(user_BxD), cf.half_square(out_IxD)
+    )
+
+  def _propagate(self, graph, h_NxD):
+    if self.laplacian == "symmetric":
+      return propagate(graph, h_NxD)
+    neighbours_N = degrees(graph, len(h_NxD))
+    return (h_NxD + neighbour_sum(graph, h_NxD)) / (1 + neighbours_N)[:, None]
+
+  def _over_item_graph(self, inputs, h_IxD, train):
+    """`item_layers` steps over the item graph, rebuilt where that is due."""
+    weight_M = self.param(
+      "modal_weight", nn.initializers.ones, (len(inputs.features),)
+    )
+    projections = {
+      m: self._projection(m, x) for m, x in sorted(inputs.features.items())
+    }
+
+    def fresh():
+      return self._mine(inputs.prepared, projections, nn.softmax(weight_M))
+
+    def spread(graph):
+      h = h_IxD
+      for _ in range(self.item_layers):
+        h = nearest.multiply(graph, h)
+      return h, jax.lax.stop_gradient(graph)
+
+    if not train and not self.is_initializing():
+      return spread(fresh())[0]
+    stored = self.variable("state", "item_graph", fresh)
+    # With the multiplication inside, other steps have no gradient to compute
+    # for the graph.
+    h_IxD, stored.value = jax.lax.cond(
+      inputs.epoch_starts,
+      lambda: spread(fresh()),
+      lambda: spread(jax.lax.stop_gradient(stored.value)),
+    )
+    return h_IxD
+
+  def _projection(self, name, x_IxF):
+    """Features and the linear map of them: x, W [F, D], b [D]."""
+    if self.trainable_features:
+      x_IxF = self.param(f"{name}_features", lambda _: x_IxF)
+    shape = (x_IxF.shape[1], self.width)
+    W = self.param(f"{name}_kernel", cf.xavier_uniform, shape)
+    return (
+      x_IxF,
+      W,
+      self.param(f"{name}_bias", nn.initializers.zeros, shape[1:]),
+    )
+
+  def _similar(self, x_IxF):
+    """S: the nearest items and their cosines."""
+    x_IxF = cf.normalise(x_IxF)
+    index_Ixk = nearest.nearest(jax.lax.stop_gradient(x_IxF), self.neighbours)
+    return SparseRows(index_Ixk, nearest.inner_products(x_IxF, index_Ixk))
+
+  def _mine(self, of_features, projections, share_M):
+    """The item graph."""
+    learned = nearest.normalise_rows(
+      nearest.weighted_sum(
+        [
+          (share, self._similar(x @ W + b[None]))
+          for share, (x, W, b) in zip(
+            share_M, projections.values(), strict=True
+          )
+        ]
+      )
+    )
+    shares = zip(share_M, projections, strict=True)
+    return nearest.weighted_sum(
+      [
+        (1 - self.original, learned),
+        *((self.original * share, of_features[m]) for share, m in shares),
+      ]
+    )

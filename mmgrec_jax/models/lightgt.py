@@ -1,0 +1,164 @@
+"""LightGT: a light transformer over histories (Wei et al. 2023, SIGIR)."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from mmgrec_jax.data import sampling
+from mmgrec_jax.graph import propagate
+from mmgrec_jax.models import collaborative as cf
+
+CHUNK = 512  # users encoded at a time
+
+
+class LightGT(nn.Module):
+  """LightGCN, and users read off the features of what they have chosen.
+
+  M_l is the mean of LightGCN's E_0 … E_l. The score is
+    id_share * M_L,u . M_L,i + (1 - id_share) * sum_m z^m_u . x^m_i:
+  one inner product of long vectors. x^m = W^m f + b^m of the features f, rows
+  of norm 1; z^m_u comes of the user's own token and x^m of up to
+  `history_length` of their items, see `Encoder`.
+
+  L2 is the mean square of all of M_L, as in the code. Where the paper and its
+  public code differ:
+    target_in_history: False; the code lets the item that is to be predicted be
+      among those it is predicted from, in training.
+    temperature: 1; the code divides queries by another 100, so that attention
+      is almost a mean.
+  All modalities count: the code scores the visual one only where another is
+  missing. Histories are drawn anew for each step; for evaluation once and for
+  all, where the code's change with every look. The code adds 1e-5 to the
+  degrees and starts all layers alike; this does not.
+  """
+
+  width: int
+  layers: int = 2
+  history_length: int = 20
+  id_share: float = 0.05
+  dropout: float = 0.1
+  temperature: float = 1.0
+  target_in_history: bool = False
+
+  @nn.compact
+  def __call__(
+    self, inputs: cf.Inputs, user_B: jax.Array, train: bool
+  ) -> cf.Embedded:
+    U, D = inputs.n_users, self.width
+    user_UxD = self.param("user", cf.xavier_normal, (U, D))
+    item_IxD = self.param("item", cf.xavier_normal, (inputs.n_items, D))
+    e = [jnp.concatenate([user_UxD, item_IxD])]
+    for _ in range(self.layers):
+      e.append(propagate(inputs.graph, e[-1]))
+    M = [jnp.stack(e[:n]).mean(axis=0) for n in range(1, self.layers + 2)]
+    users, items = M[-1][:U][user_B], M[-1][U:]
+    l2 = (M[-1][:U] ** 2).mean() + (M[-1][U:] ** 2).mean()
+    if inputs.features:
+      z, x = self._content(inputs, user_B, M[1:], train)
+      a, b = self.id_share**0.5, (1 - self.id_share) ** 0.5
+      users = jnp.concatenate([a * users, *(b * z_BxD for z_BxD in z)], axis=1)
+      items = jnp.concatenate([a * items, *(b * x_IxD for x_IxD in x)], axis=1)
+    zeros = lambda like: jnp.zeros(len(like))
+    return cf.Embedded(users, items, zeros(users), zeros(items), l2)
+
+  def _content(self, inputs, user_B, M, train):
+    """z^m [B, D] and x^m [I, D] of each modality."""
+    U, D = inputs.n_users, self.width
+    history_BxS = self._histories(inputs, user_B, train)
+    # A user's own token is node u, item i is node U + i.
+    node_BxT = jnp.concatenate([user_B[:, None], U + history_BxS], axis=1)
+    valid_BxT = jnp.pad(
+      history_BxS >= 0, [(0, 0), (1, 0)], constant_values=True
+    )
+    own_UxD = self.param("user_token", cf.xavier_normal, (U, D))
+    z, x = [], []
+    for m, f_IxF in sorted(inputs.features.items()):
+      x.append(nn.Dense(D, name=f"{m}_linear")(cf.normalise(f_IxF)))
+      position = nn.Dense(D, name=f"{m}_position")
+      encoder = Encoder(
+        self.layers, self.temperature, self.dropout, name=f"{m}_encoder"
+      )
+      out_BxD = encoder(
+        jnp.concatenate([own_UxD, x[-1]]),
+        [nn.sigmoid(position(jax.lax.stop_gradient(M_l))) for M_l in M],
+        node_BxT,
+        valid_BxT,
+        train,
+      )
+      z.append(nn.leaky_relu(nn.Dense(D, name=f"{m}_dense")(out_BxD)))
+    return z, x
+
+  def _histories(self, inputs, user_B, train):
+    key = self.make_rng("dropout") if train else jax.random.key(0)
+    left_out = None if self.target_in_history or not train else inputs.edge_B
+    return sampling.draw_histories(
+      key, inputs.interactions, user_B, self.history_length, left_out
+    )
+
+
+class Encoder(nn.Module):
+  """Layers of light self-attention: no residual, no feed-forward, one head.
+
+  h' = LayerNorm(attention of (h + r_l) to (h + r_l) over h). As attention has
+  one head, W^Q W^K^T and W^V W^O are one matrix each: a key's own projection
+  is saved, and b^K has no effect. The last layer needs the user's row only.
+  """
+
+  layers: int
+  temperature: float
+  dropout: float
+
+  @nn.compact
+  def __call__(
+    self,
+    h_NxD: jax.Array,
+    r: list[jax.Array],
+    node_BxT: jax.Array,
+    valid_BxT: jax.Array,
+    train: bool,
+  ) -> jax.Array:
+    """The first token's output. [B, D].
+
+    Args:
+      h_NxD: what each node is before the first layer.
+      r: of each layer, what is added to it for queries and keys. [N, D]
+      node_BxT: the tokens.  valid_BxT: False for padding.
+    """
+    L, D = self.layers, h_NxD.shape[1]
+    xavier = nn.initializers.variance_scaling(
+      1.0, "fan_avg", "uniform", batch_axis=(0, 1)
+    )
+    zeros, ones = nn.initializers.zeros, nn.initializers.ones
+    # Of queries, keys, values and what attention gives.
+    W_Lx4xDxD = self.param("kernel", xavier, (L, 4, D, D))
+    b_Lx4xD = self.param("bias", zeros, (L, 4, D))
+    scale_LxD = self.param("norm_scale", ones, (L, D))
+    shift_LxD = self.param("norm_bias", zeros, (L, D))
+    rate = self.dropout if train else 0.0
+
+    def layer(n, h_TxD, x_TxD, valid_T, key):
+      (W_q, W_k, W_v, W_o), (b_q, _, b_v, b_o) = W_Lx4xDxD[n], b_Lx4xD[n]
+      queries = x_TxD[:1] if n == L - 1 else x_TxD
+      logits = (queries @ (W_q @ W_k.T) + (W_k @ b_q)[None]) @ x_TxD.T
+      logits /= D**0.5 * self.temperature
+      p = nn.softmax(jnp.where(valid_T[None], logits, -jnp.inf))
+      if rate:
+        keep = jax.random.bernoulli(key, 1 - rate, p.shape)
+        p = jnp.where(keep, p / (1 - rate), 0)
+      # Dropout leaves a row of p with another sum than 1.
+      sums = p.sum(axis=1, keepdims=True)
+      out = (p @ h_TxD) @ (W_v @ W_o) + sums * (b_v @ W_o)[None] + b_o[None]
+      out = nn.standardize(out, axis=-1, epsilon=1e-5)
+      return out * scale_LxD[n][None] + shift_LxD[n][None]
+
+    def encode(row):
+      node_T, valid_T, key = row
+      h = h_NxD[node_T]
+      for n, r_NxD in enumerate(r):
+        here = jax.random.fold_in(key, n)
+        h = layer(n, h, h + r_NxD[node_T], valid_T, here)
+      return h[0]
+
+    key = self.make_rng("dropout") if rate else jax.random.key(0)
+    keys_B = jax.random.split(key, len(node_BxT))
+    return jax.lax.map(encode, (node_BxT, valid_BxT, keys_B), batch_size=CHUNK)

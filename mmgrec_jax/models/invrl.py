@@ -7,28 +7,28 @@ three times over (training/invrl.py has the middle):
 1. As it is. U and V stay frozen in what follows.
 2. In rounds. *Environments*: each has a W of its own, learned on its own
    interactions; each interaction then moves to the environment that predicts it
-   best (where its loss is smallest, too: the loss of an interaction falls with
-   its score). *Mask*: one W for all, behind a gate on each feature, learned
-   such that its gradient is the same in every environment.
+   best. That is the public code's rule, and the same as the smallest loss: the
+   loss of an interaction falls with its score. *Mask*: one W for all behind a
+   gate on each feature, learned such that the gradient of W is the same in
+   every environment.
 3. From scratch, on features x mask. The mask stays soft.
 
 Without features there is nothing to mask: InvRL is then UltraGCN.
 
 Where we depart from the public code (nickwzk/InvRL):
-- It means to start the environments' networks from the pretrained vectors, but
-  never calls what does so, and trains random ones. Here they are the pretrained.
-- Negatives are unseen items, as UltraGCN has it; there any item at all.
-- The loss is a mean and its L2 a share an interaction; there the L2 of the full
-  tables is added once to the sum over a batch. Equal at batches of 512 with
-  `l2` = 2 / 512 x theirs. All three trainings have the same L2.
-- A step takes as many interactions of each environment, drawn with replacement;
-  the passes of a round are of a fixed number, there they end when fewer than 1%
-  of the interactions move.
-- Scaled down, at up to 10,000 network-epochs there: 4 environments of 10,
-  2 rounds of 5, 2 passes of up to 10, 3 epochs a pass of 20, 8 epochs for the
-  mask of 40, at five times the learning rate.
-As there: the first round's L1 is nil, since no mask is known; lam pulls the
-mask to 1/2, not to 0.
+- It has, but never calls, what starts the environments' networks from the
+  pretrained vectors: random ones are trained. Here they are the pretrained.
+- Negatives are unseen items, as in UltraGCN; there, any item at all.
+- The loss is a mean and its L2 a share an interaction, `l2`; there the L2 of
+  the whole tables is added once to the sum over a batch. The two are equal when
+  `l2` is 2 / (their batch size) times theirs. All phases have the same L2.
+- Each step has as many interactions of each environment, drawn anew. A round
+  has a fixed number of passes; there they end once fewer than 1% move.
+- Scaled down from up to 10,000 network-epochs: 4 environments (10 there),
+  2 rounds (5), 2 passes (10 at most) of 3 epochs (20), 8 epochs for the mask
+  (40), at five times the learning rate; 20 negatives (50).
+As there: in the first round no mask is known, so that the environments' L1 is
+nil; `lam` pulls the mask to 1/2, not to 0.
 """
 
 from collections.abc import Mapping

@@ -24,13 +24,16 @@ MODELS = {
   "mf": {},
   "lightgcn": {"layers": 3},
   "invrl": {
-    "negatives": 50,
-    "l2": 4e-7,
+    "negatives": 20,
+    "batch_size": 1024,
+    "patience": 12,
+    "l2": 1.6e-5,
     "l2_item": 2.0,  # of item vectors, times l2
     "l2_linear": 1000.0,  # of the map of the features, times l2
     "weights": {"w1": 1.0, "w2": 1.0, "w3": 1.0, "w4": 1.0},  # UltraGCN's
     "mask": {
       "environments": 4,
+      "batch_size": 512,  # interactions, of each environment
       "rounds": 2,
       "passes": 2,  # over the environments, in each round
       "pass_epochs": 3,

@@ -90,9 +90,8 @@ class _Rounds:
     self.model, self.settings, self.key = model, settings, key
     self.own = own = settings.mask
     self.shape = data.frozen["linear"].shape
-    self.n = -(-settings.batch_size // own.environments)
     self.edges = len(data.inputs.interactions.item_E)
-    self.steps = -(-self.edges // (own.environments * self.n))  # an epoch
+    self.steps = -(-self.edges // (own.environments * own.batch_size))
     self.pass_steps = own.pass_epochs * self.steps
     self.cluster_steps = own.passes * self.pass_steps
     self.round_steps = self.cluster_steps + own.epochs * self.steps
@@ -112,10 +111,6 @@ class _Rounds:
     params = {"mu": jnp.zeros(self.shape[0]), "linear": self.new_W(step)}
     return params, self.optimizer.init(params)
 
-  def draw(self, extra: Environments, data: MaskData, key) -> Triples:
-    known = data.inputs.interactions
-    return extra.draw(key, known, self.n, self.settings.negatives)
-
   def losses(self, data: MaskData, W_KxFxD, gate_KxF, b_KxD, triples):
     """Of each environment, [K]."""
     loss = functools.partial(
@@ -127,25 +122,22 @@ class _Rounds:
     )
     return jax.vmap(loss)(W_KxFxD, gate_KxF, b_KxD, triples)
 
-  def cluster(self, state: TrainState, data: MaskData, place, key):
+  def cluster(self, state: TrainState, data: MaskData, triples, place, key):
     """A step of each environment's W; at the end of a pass, who goes where."""
-    draw_key, random_key = jax.random.split(key)
+    del key
     extra: Environments = state.extra
-    at_random_E = lambda: jax.random.randint(
-      random_key, extra.of_E.shape, 0, self.own.environments
-    )
-    extra = _when(place == 0, lambda e: e.assign(at_random_E()), extra)
     nets: TrainState = _when(
       place % self.pass_steps == 0,
       lambda _: self.new_nets(state.step),
       extra.nets,
     )
-    triples = self.draw(extra, data, draw_key)
 
     def total(params):
       W_KxFxD, open_KxF = params["linear"], jnp.ones(params["linear"].shape[:2])
       loss_K = self.losses(data, W_KxFxD, open_KxF, params["bias"], triples)
-      masked_K = jnp.abs(W_KxFxD * extra.mask_F[:, None]).mean(axis=(1, 2))
+      masked_K = jnp.abs(W_KxFxD * extra.mask_F[None, :, None]).mean(
+        axis=(1, 2)
+      )
       return (loss_K + self.own.l1 * masked_K).sum()
 
     loss, gradient = jax.value_and_grad(total)(nets.params)
@@ -159,9 +151,8 @@ class _Rounds:
     metrics = {"loss": loss / len(extra.size_K), "penalty": jnp.float32(0)}
     return state.replace(extra=extra), metrics  # type: ignore
 
-  def learn_mask(self, state: TrainState, data: MaskData, place, key):
+  def learn_mask(self, state: TrainState, data: MaskData, triples, place, key):
     """A step of the mask and of the one W behind it."""
-    draw_key, noise_key = jax.random.split(key)
     extra: Environments = state.extra
     params, opt_state = _when(
       place == self.cluster_steps,
@@ -169,9 +160,8 @@ class _Rounds:
       (state.params, state.opt_state),
     )
     state = state.replace(params=params, opt_state=opt_state)  # type: ignore
-    triples = self.draw(extra, data, draw_key)
     K, (F, D) = len(extra.size_K), self.shape
-    noise_KxF = self.own.sigma * jax.random.normal(noise_key, (K, F))
+    noise_KxF = self.own.sigma * jax.random.normal(key, (K, F))
     growth = self.own.growth ** (state.step // self.round_steps)
 
     def losses(W_KxFxD, mu_KxF):
@@ -206,15 +196,27 @@ class _Rounds:
 
   def step(self, state, data, planned, key, *, axis_name=None):
     del planned, axis_name
-    place = state.step % self.round_steps
+    own, place = self.own, state.step % self.round_steps
+    random_key, draw_key, noise_key = jax.random.split(key, 3)
+    extra: Environments = state.extra
+    at_random_E = lambda: jax.random.randint(
+      random_key, extra.of_E.shape, 0, own.environments
+    )
+    extra = _when(place == 0, lambda e: e.assign(at_random_E()), extra)
+    triples = extra.draw(
+      draw_key,
+      data.inputs.interactions,
+      own.batch_size,
+      self.settings.negatives,
+    )
     state, metrics = jax.lax.cond(
       place < self.cluster_steps,
       self.cluster,
       self.learn_mask,
-      *(state, data, place, key),
+      *(state.replace(extra=extra), data, triples, place, noise_key),
     )
     metrics = {
-      "loss": metrics["loss"] / self.n,
+      "loss": metrics["loss"] / own.batch_size,
       "penalty": metrics["penalty"],
       "moved": state.extra.moved,
       "mask": state.extra.mask_F.mean(),
@@ -242,11 +244,11 @@ def mask_task(
   """
   data = MaskData(inputs, frozen)
   rounds = _Rounds(model, settings, data, key)
-  samples = rounds.steps * rounds.n * rounds.own.environments
+  samples = rounds.steps * rounds.own.batch_size * rounds.own.environments
   return Task(
     name,
     data,
-    rounds.init,
+    jax.jit(rounds.init),
     lambda data, key: (),
     rounds.step,
     validate=None,

@@ -1,7 +1,11 @@
 """The baselines by the names that configs give them."""
 
+from collections.abc import Callable
+
 from mmgrec_jax.config import Config
+from mmgrec_jax.models.collaborative import bpr_objective
 from mmgrec_jax.models.grcn import GRCN
+from mmgrec_jax.models.invrl import InvRL, ultragcn_objective
 from mmgrec_jax.models.lattice import LATTICE
 from mmgrec_jax.models.lightgcn import LightGCN
 from mmgrec_jax.models.lightgt import LightGT
@@ -18,10 +22,19 @@ MODELS = {
   "grcn": GRCN,
   "lattice": LATTICE,
   "lightgt": LightGT,
+  "invrl": InvRL,
 }
+
+# The losses of those that are not trained by BPR.
+OBJECTIVES = {"invrl": ultragcn_objective}
 
 
 def build_model(config: Config):
   """The module that `config.system` and `config.model` describe."""
   own = own_settings(config.system, config.model)
   return MODELS[config.system](width=config.width, **own)
+
+
+def objective_of(config: Config) -> Callable:
+  """The loss that `config.system` is trained with."""
+  return OBJECTIVES.get(config.system, bpr_objective)

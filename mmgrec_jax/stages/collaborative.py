@@ -1,7 +1,10 @@
 """The one stage of a baseline: trained vectors of users and items."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from mmgrec_jax.config import Config
 from mmgrec_jax.data import sampling
@@ -9,13 +12,14 @@ from mmgrec_jax.data.dataset import TRAIN, Dataset
 from mmgrec_jax.evaluation.evaluate import evaluate
 from mmgrec_jax.files import write_arrays
 from mmgrec_jax.graph import bipartite_graph
-from mmgrec_jax.models import collaborative
-from mmgrec_jax.models.table import build_model
+from mmgrec_jax.models import collaborative, invrl
+from mmgrec_jax.models.table import build_model, objective_of
 from mmgrec_jax.stages.embed import inner_product_ranker
 from mmgrec_jax.stages.load import normalised_features, stage_key
 from mmgrec_jax.training import parallel
 from mmgrec_jax.training.checkpoint import Checkpoints
 from mmgrec_jax.training.collaborative import collaborative_task
+from mmgrec_jax.training.invrl import mask_schedule, mask_task
 from mmgrec_jax.training.loop import Schedule, fit
 from mmgrec_jax.training.writer import Writer
 from mmgrec_jax.workdir import Workdir
@@ -53,6 +57,26 @@ def _train(
   config: Config, data: Dataset, folder: Workdir
 ) -> tuple[np.ndarray, np.ndarray]:
   model, inputs = build_model(config), make_inputs(config, data)
+  name = config.system
+  if name == "invrl" and inputs.features:
+    pretrained, _ = _fit(
+      config, data, folder, f"{name}_pretrain", model, inputs, purpose=2
+    )
+    inputs = _mask_features(config, folder, model, inputs, pretrained)
+  _, h = _fit(config, data, folder, name, model, inputs, purpose=0)
+  return h
+
+
+def _fit(
+  config: Config,
+  data: Dataset,
+  folder: Workdir,
+  name: str,
+  model: nn.Module,
+  inputs: collaborative.Inputs,
+  purpose: int,
+) -> tuple[Any, tuple[np.ndarray, np.ndarray]]:
+  """Trains a model. Returns the best epoch's parameters and vectors."""
   vectors_of = parallel.everywhere(
     lambda params, inputs: collaborative.embed_everyone(model, params, inputs)
   )
@@ -64,16 +88,47 @@ def _train(
     return float(evaluate(ranker, h, data, "valid", [10])["recall@10"].mean())
 
   task = collaborative_task(
-    config.system, model, inputs, config.model, validate, stage_key(config, 0)
+    name,
+    model,
+    inputs,
+    config.model,
+    validate,
+    stage_key(config, purpose),
+    objective_of(config),
   )
   best, progress = fit(
     task,
     Schedule.of(config.model, config.train),
-    Checkpoints(folder.path / config.system),
+    Checkpoints(folder.path / name),
     Writer(folder.path / "metrics.jsonl"),
-    stage_key(config, 1),
+    stage_key(config, purpose + 1),
   )
-  folder.note_seconds(config.system, progress.seconds)
-  return parallel.unreplicate(
-    vectors_of(parallel.replicate(best), inputs_on_all)
+  folder.note_seconds(name, progress.seconds)
+  h = vectors_of(parallel.replicate(best), inputs_on_all)
+  return best, parallel.unreplicate(h)
+
+
+def _mask_features(
+  config: Config,
+  folder: Workdir,
+  model: invrl.InvRL,
+  inputs: collaborative.Inputs,
+  pretrained: Any,
+) -> collaborative.Inputs:
+  """InvRL's middle: the features, each times its mask."""
+  name = f"{config.system}_mask"
+  task = mask_task(
+    name, model, pretrained, inputs, config.model, stage_key(config, 4)
+  )
+  params, progress = fit(
+    task,
+    mask_schedule(config.model.mask, config.train),
+    Checkpoints(folder.path / name),
+    Writer(folder.path / "metrics.jsonl"),
+    stage_key(config, 5),
+  )
+  folder.note_seconds(name, progress.seconds)
+  masks = invrl.by_modality(invrl.gate(params["mu"]), inputs.features)
+  return inputs.replace(  # type: ignore
+    features={m: x * masks[m][None] for m, x in inputs.features.items()}
   )

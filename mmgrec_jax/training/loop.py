@@ -28,7 +28,8 @@ class Task:
     init: () -> state.
     plan: (data, key) -> what one epoch's steps share (its shuffles).
     step: (state, data, planned, key, *, axis_name) -> state, metrics. Pure.
-    validate: params -> score, higher is better.
+    validate: params -> score, higher is better. None: there is no score, the
+      last parameters are the best.
     steps_per_epoch, samples_per_epoch: of training.
   """
 
@@ -37,7 +38,7 @@ class Task:
   init: Callable[[], TrainState]
   plan: Callable
   step: Callable
-  validate: Callable[[Any], float]
+  validate: Callable[[Any], float] | None
   steps_per_epoch: int
   samples_per_epoch: int
 
@@ -217,7 +218,10 @@ class _Session:
     """Validates the epoch just trained, logs it, saves when it is time."""
     epoch = self.epoch - 1
     last = epoch + 1 == self.schedule.epochs
-    if (epoch + 1) % self.schedule.eval_every == 0 or last:
+    if self.task.validate is None:
+      if last:
+        self.best = parallel.unreplicate(self.state.params)
+    elif (epoch + 1) % self.schedule.eval_every == 0 or last:
       line["valid"] = self.task.validate(self.state.params)
       if line["valid"] > self.progress.best_score:
         self.progress.best_score = line["valid"]

@@ -7,7 +7,7 @@ import pytest
 
 from mmgrec_jax.config import SYSTEMS, default_config
 from mmgrec_jax.models.collaborative import embed_everyone, prepare
-from mmgrec_jax.models.table import MODELS, build_model
+from mmgrec_jax.models.table import MODELS, build_model, objective_of
 from mmgrec_jax.training.collaborative import collaborative_task
 
 EVERY = pytest.mark.parametrize("system", SYSTEMS)
@@ -85,6 +85,8 @@ def test_two_steps_on_four_devices_equal_one(
     task = collaborative_task(
       system, model, inputs, config.model, lambda params: 0.0,
       jax.random.key(0),
+      system, build_model(config), tiny_inputs("vat"), config.model,
+      lambda params: 0.0, jax.random.key(0), objective_of(config),
     )  # fmt: skip
     state, metrics = train(task, 2)
     return state.params, metrics

@@ -114,6 +114,18 @@ def test_early_stop_returns_the_best_epoch(make_generator_task, tmp_path):
   assert_equal(best, seen[1])
 
 
+def test_without_a_score_the_last_parameters_are_the_result(
+  make_generator_task, tmp_path
+):
+  task = make_generator_task(None)
+  best, progress = run(task, tmp_path, patience=1)
+  assert_equal(best, final_state(task, tmp_path).params)
+  assert progress.best_epoch == -1
+  assert ["valid" in line for line in lines(tmp_path)] == [False] * 3
+  again, _ = run(make_generator_task(None), tmp_path, patience=1)
+  assert_equal(best, again)
+
+
 def test_metrics_file_has_a_line_an_epoch(make_generator_task, tmp_path):
   run(make_generator_task(norm), tmp_path, eval_every=2)
   found = lines(tmp_path)

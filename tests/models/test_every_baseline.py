@@ -5,12 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmgrec_jax.config import SYSTEMS, default_config
+from mmgrec_jax.config import default_config
+from mmgrec_jax.models import settings
 from mmgrec_jax.models.collaborative import embed_everyone
 from mmgrec_jax.models.table import MODELS, build_model
 from mmgrec_jax.training.collaborative import collaborative_task
 
-EVERY = pytest.mark.parametrize("system", SYSTEMS)
+EVERY = pytest.mark.parametrize("system", MODELS)
 
 
 def small(system, **changes):
@@ -38,7 +39,7 @@ def start(model, inputs):
 
 
 def test_the_table_and_the_settings_name_the_same_models():
-  assert tuple(MODELS) == SYSTEMS
+  assert tuple(MODELS) == tuple(settings.MODELS)
 
 
 @EVERY

@@ -11,7 +11,7 @@ from mmgrec_jax.errors import UserError
 from mmgrec_jax.models import settings as baselines
 
 ConfigDict = ml_collections.ConfigDict
-SYSTEMS = tuple(baselines.MODELS)  # beside mmgrec
+SYSTEMS = (*baselines.MODELS, "tiger")  # beside mmgrec
 # A ConfigDict whose attributes a type checker lets pass.
 Config = Any
 
@@ -27,12 +27,20 @@ CHOICES = {
   "generator.optimizer.name": ("adamw", "sgd"),
   "generator.optimizer.schedule": ("cosine", "constant"),
   "generator.encoder": ("relation", "sinusoidal", "none"),
-  "generator.item_embedding": ("pretrained", "finetuned", "learned"),
+  "generator.item_embedding": ("pretrained", "finetuned", "learned", "rec_id"),
+  "generator.history_order": ("random", "time"),
   "generator.trie": ("packed", "dense"),
   "recid.method": ("graph_rqvae", "features", "hkmeans"),
   "recid.last_token": ("popularity", "random"),
   "model.optimizer.name": ("adamw", "sgd"),
   "model.optimizer.schedule": ("cosine", "constant"),
+}
+
+# What TIGER has no choice in: there are no vectors of users and items.
+TIGER_CHOICES = {
+  "recid.method": ("features",),
+  "generator.item_embedding": ("rec_id",),
+  "generator.encoder": ("sinusoidal", "none"),
 }
 
 # A setting that is set but has no effect: key -> (setting it needs, value).
@@ -76,13 +84,17 @@ def default_config(system: str = "mmgrec") -> Config:
   """The tuned defaults; config files change what their data set needs.
 
   Args:
-    system: mmgrec, or one of `SYSTEMS`, which has `config.model` in place of
-      MMGRec's stages.
+    system: mmgrec, or one of `SYSTEMS`: a baseline has `config.model` in place
+      of MMGRec's stages, tiger has the stages but the GCN.
   """
   config = _shared_defaults()
   config.system = system
   if system == "mmgrec":
     _add_stages(config)
+  elif system == "tiger":
+    _add_stages(config)
+    del config.embed
+    config.update(TIGER)
   else:
     model = baselines.of_model(system)
     optimizer = optimizer_defaults(**model.pop("optimizer"))
@@ -160,7 +172,8 @@ def _add_stages(config: Config) -> None:
 
   config.generator = ConfigDict()  # eq. 13-19
   config.generator.encoder = "relation"  # sinusoidal or none (Table 5)
-  config.generator.item_embedding = "pretrained"  # finetuned or learned
+  config.generator.item_embedding = "pretrained"  # finetuned, learned, rec_id
+  config.generator.history_order = "random"  # or time: the newest first
   config.generator.trie_softmax = True  # softmax over valid children only
   config.generator.trie = "packed"  # one bit a token, or dense: a table
   config.generator.encoder_layers = 1
@@ -179,6 +192,17 @@ def _add_stages(config: Config) -> None:
   config.generator.eval_every = 2
   config.generator.optimizer = optimizer_defaults()
 
+
+# TIGER (Rajput et al. 2023) in MMGRec's stages: Rec-IDs of the features alone,
+# in and out; the history is a sequence.
+TIGER = {
+  "recid": {"method": "features", "last_token": "random"},
+  "generator": {
+    "encoder": "sinusoidal",
+    "item_embedding": "rec_id",
+    "history_order": "time",
+  },
+}
 
 # The paper's settings (§4.3): SGD, learning rate 1e-3, L2 1e-5, one target for
 # each history, softmax over the whole vocabulary.
@@ -218,9 +242,9 @@ def from_preset(overrides: dict, preset: str) -> Config:
 
   Args:
     overrides: the file's own choices, nested as the settings are; under
-      `models`, those of `config.model` by baseline.
-    preset: '' for the tuned defaults, 'paper' for the paper's settings, or a
-      baseline.
+      `models`, those of `config.model` by baseline, and TIGER's by stage.
+    preset: '' for the tuned defaults, 'paper' for the paper's settings, or one
+      of `SYSTEMS`.
   """
   if preset not in ("", "paper", *SYSTEMS):
     known = ("paper", *SYSTEMS)
@@ -233,10 +257,11 @@ def from_preset(overrides: dict, preset: str) -> Config:
   overrides = dict(overrides)
   of_models = overrides.pop("models", {})
   if preset in SYSTEMS:
-    # What speaks of MMGRec's stages does not concern a baseline.
+    # What speaks of stages that only MMGRec has does not concern the others.
+    own = of_models.get(preset, {})
     sources = [
       {k: v for k, v in overrides.items() if k in config},
-      {"model": of_models.get(preset, {})},
+      own if preset == "tiger" else {"model": own},
     ]
   else:
     sources = [overrides] + [PAPER] * (preset == "paper")
@@ -307,10 +332,7 @@ def check(config: Config) -> None:
   for key in values:
     if key not in defaults:
       raise UserError(unknown_key(key, config.system))
-  own = baselines.CHOICES.get(config.system, {})
-  for key, choices in (
-    CHOICES | {f"model.{k}": v for k, v in own.items()}
-  ).items():
+  for key, choices in _choices(config.system).items():
     if key in values and values[key] not in choices:
       near = difflib.get_close_matches(str(values[key]), choices, 1, 0.0)[0]
       raise UserError(
@@ -339,13 +361,21 @@ def check(config: Config) -> None:
     raise UserError("config.evaluation.cutoffs needs numbers of 1 or more.")
   if 10 not in config.evaluation.cutoffs:
     raise UserError("config.evaluation.cutoffs must hold 10, the headline.")
-  if config.system == "mmgrec" and (
+  if "generator" in config and (
     config.evaluation.beam_width < max(config.evaluation.cutoffs)
   ):
     raise UserError(
       "config.evaluation.beam_width must be at least the largest of"
       f" config.evaluation.cutoffs, {max(config.evaluation.cutoffs)}."
     )
+
+
+def _choices(system: str) -> dict[str, tuple[str, ...]]:
+  """Settings that are one of a few words."""
+  if system == "tiger":
+    return CHOICES | TIGER_CHOICES
+  own = baselines.CHOICES.get(system, {})
+  return CHOICES | {f"model.{key}": words for key, words in own.items()}
 
 
 def to_json(config: Config) -> str:

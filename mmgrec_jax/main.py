@@ -1,4 +1,4 @@
-"""Trains and evaluates MMGRec, or a baseline, as a config file says.
+"""Trains and evaluates MMGRec, or another system, as a config file says.
 
     python -m mmgrec_jax.main --config=configs/ml100k.py
     python -m mmgrec_jax.main --config=configs/kwai.py:paper --config.seed=3
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> None:
   config = _CONFIG.value
   try:
     pipeline.run(config, _WORKDIR.value or Path("runs") / config.name)
-    if config.system == "mmgrec":
+    if "generator" in config:
       print(f"Try next, the generator trained for longer:\n  {longer(config)}")
   except UserError as error:
     _leave(error, 2)
@@ -88,11 +88,11 @@ def parse_flags(argv: list[str]) -> list[str]:
     _ = _CONFIG.value.name
     return rest
   except Exception as error:
-    _leave(_explain(argv, error), 2)
+    _leave(explain(argv, error), 2)
   raise AssertionError("unreachable")
 
 
-def _explain(argv: list[str], error: Exception) -> str:
+def explain(argv: list[str], error: Exception) -> str:
   """The config library's errors name no fix; find what was meant."""
   if isinstance(error, OSError):
     return "--config: no such file; those that come with this are in configs/."
@@ -118,10 +118,11 @@ def help_text() -> str:
     for key, value in configs.flatten(configs.default_config())
   ]
   return (
-    "\nAfter the colon: nothing or 'paper' for MMGRec, or a baseline:\n  "
+    "\nAfter the colon: nothing or 'paper' for MMGRec, or another system:\n  "
     + ", ".join(configs.SYSTEMS)
-    + "\n\nMMGRec's settings and their defaults (config.py explains them; the"
-    " baselines',\nas --config.model.KEY=VALUE, are in models/settings.py):\n"
+    + "\n\nMMGRec's settings and their defaults (config.py explains them; TIGER"
+    " has the\nsame without embed.*; the baselines', as"
+    " --config.model.KEY=VALUE, are in\nmodels/settings.py):\n"
     + "\n".join(lines)
   )
 

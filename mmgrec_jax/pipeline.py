@@ -1,11 +1,15 @@
 """A run: the stages in order, each skipped when its artefact is there."""
 
+import dataclasses
 from pathlib import Path
+
+import jax.numpy as jnp
 
 from mmgrec_jax import config as configs
 from mmgrec_jax.config import Config
 from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.decoding.trie import build_trie
+from mmgrec_jax.models.generator import Vectors
 from mmgrec_jax.report import tables
 from mmgrec_jax.stages import (
   collaborative,
@@ -39,7 +43,9 @@ def run(config: Config, path: str | Path) -> dict:
   print(f"devices: {', '.join(str(d) for d in parallel.devices())}")
   folder = Workdir(path, config, data)
 
-  train = train_mmgrec if config.system == "mmgrec" else train_baseline
+  train = {"mmgrec": train_mmgrec, "tiger": train_tiger}.get(
+    config.system, train_baseline
+  )
   systems = {
     "popularity": (
       embed.inner_product_ranker(config, data, max(config.evaluation.cutoffs)),
@@ -58,22 +64,36 @@ def run(config: Config, path: str | Path) -> dict:
 def train_mmgrec(config: Config, data: Dataset, folder: Workdir) -> dict:
   """Vectors -> Rec-IDs -> generator; both systems, each ready to be scored."""
   vectors = embed.embed(config, data, folder)
-  ids = rec_ids.make_rec_ids(config, data, folder)
-  trie = build_trie(ids, config.generator.trie)
-  model = generate.build_generator(config, data, ids)
   inputs = generate.standardise(vectors)
-  params = generate.train_generator(config, data, folder, model, inputs, trie)
-
+  generator = train_generator(config, data, folder, inputs)
   inner_product = embed.inner_product_ranker(
     config, data, max(config.evaluation.cutoffs)
   )
+  return {
+    "embedding": (inner_product, (vectors.user_UxD, vectors.item_IxD)),
+    "mmgrec": generator,
+  }
+
+
+def train_tiger(config: Config, data: Dataset, folder: Workdir) -> dict:
+  """Features -> Rec-IDs -> a generator that reads Rec-IDs as well."""
+  embed.embed_features(config, data, folder)
+  return {"tiger": train_generator(config, data, folder, Vectors())}
+
+
+def train_generator(
+  config: Config, data: Dataset, folder: Workdir, vectors: Vectors
+) -> tuple:
+  """Rec-IDs, and the generator that writes them, ready to be scored."""
+  ids = rec_ids.make_rec_ids(config, data, folder)
+  trie = build_trie(ids, config.generator.trie)
+  model = generate.build_generator(config, data, ids)
+  inputs = dataclasses.replace(vectors, tokens_IxM=jnp.asarray(ids.tokens_IxM))
+  params = generate.train_generator(config, data, folder, model, inputs, trie)
   beams = generate.beam_ranker(
     config, data, model, config.evaluation.beam_width
   )
-  return {
-    "embedding": (inner_product, (vectors.user_UxD, vectors.item_IxD)),
-    "mmgrec": (beams, (params, inputs, trie)),
-  }
+  return beams, (params, inputs, trie)
 
 
 def train_baseline(config: Config, data: Dataset, folder: Workdir) -> dict:

@@ -76,9 +76,41 @@ def test_a_bad_or_ineffective_value_is_an_error(key, value, says):
     configs.check(config)
 
 
+@pytest.mark.parametrize(
+  ("key", "value", "says"),
+  [
+    ("generator.encoder", "relation", "one of sinusoidal, none"),
+    ("generator.item_embedding", "pretrained", "did you mean 'rec_id'"),
+    ("recid.method", "graph_rqvae", "did you mean 'features'"),
+    ("evaluation.beam_width", 20, "at least the largest"),
+  ],
+)
+def test_tiger_has_no_vectors_to_choose(key, value, says):
+  config = configs.default_config("tiger")
+  configs.check(config)
+  assert "embed" not in config
+  configs.set_value(config, key, value)
+  with pytest.raises(UserError, match=says):
+    configs.check(config)
+
+
+def test_a_files_choices_reach_tiger_where_it_has_the_stage():
+  config = configs.from_preset(
+    {
+      "name": "x",
+      "embed": {"epochs": 3},
+      "generator": {"epochs": 5, "heads": 8},
+      "models": {"tiger": {"generator": {"epochs": 7}}, "mf": {"l2": 1.0}},
+    },
+    "tiger",
+  )
+  assert (config.name, config.system) == ("x-tiger", "tiger")
+  assert (config.generator.epochs, config.generator.heads) == (7, 8)
+
+
 def test_unknown_preset_is_named():
   with pytest.raises(
-    UserError, match="'papper'.*did you mean 'paper'.*lightgcn"
+    UserError, match="'papper'.*did you mean 'paper'.*lightgcn.*tiger"
   ):
     configs.from_preset({}, "papper")
 

@@ -46,7 +46,7 @@ class Dataset:
     features: float32 [I, D_m] by modality; row = item.
     user_ids: the caller's ids, row u = user u.
     item_ids: the caller's ids, row i = item i.
-    timestamp_E: int64 or None.
+    timestamp_E: int64 or None; only the order within a user matters.
     titles: str [I] or None, for people to read.
 
   Raises:
@@ -89,6 +89,21 @@ class Dataset:
       item[order].astype("i4"),
     )
 
+  def rows_newest_first(self, split: int) -> Rows:
+    """One split by user, last interaction first.
+
+    Where timestamps are equal or missing, what is stored later counts as later.
+    """
+    user, item = self.edges(split)
+    time = np.zeros(len(user))
+    if self.timestamp_E is not None:
+      time = self.timestamp_E[self.split_E == split]
+    order = np.lexsort((time, -user))[::-1]  # stable, then all turned round
+    return Rows(
+      np.searchsorted(user[order], np.arange(self.n_users + 1)).astype("i4"),
+      item[order].astype("i4"),
+    )
+
   def popularity(self) -> np.ndarray:
     """Training interactions of each item, int32 [I]."""
     _, item = self.edges(TRAIN)
@@ -100,6 +115,8 @@ class Dataset:
     digest = hashlib.sha256()
     arrays = [self.user_E, self.item_E, self.split_E]
     arrays += [self.features[m] for m in sorted(self.features)]
+    if self.timestamp_E is not None:
+      arrays.append(self.timestamp_E)
     digest.update(json.dumps(sorted(self.features)).encode())
     for array in arrays:
       digest.update(str((array.shape, array.dtype.str)).encode())
@@ -147,6 +164,15 @@ def _check_interactions(data: Dataset) -> None:
       f"{data.name}: 'timestamp' has shape {data.timestamp_E.shape}; it must"
       f" have one entry for each of the {n} interactions."
     )
+  if data.timestamp_E is not None:
+    numbers = np.issubdtype(data.timestamp_E.dtype, np.number)
+    bad = np.flatnonzero(~np.isfinite(data.timestamp_E)) if numbers else [0]
+    if len(bad):
+      raise UserError(
+        f"{data.name}: 'timestamp' of row {bad[0]} is"
+        f" {data.timestamp_E[bad[0]]!r}; give every interaction a number, or"
+        " leave the column out."
+      )
   for field, (array, bound, source) in bounds.items():
     bad = np.flatnonzero((array < 0) | (array >= bound))
     if len(bad):

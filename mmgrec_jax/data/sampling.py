@@ -29,7 +29,11 @@ class Interactions:
 
 
 def on_device(rows: Rows, n_items: int) -> Interactions:
-  """Moves CSR rows (items ascending) to the device."""
+  """Moves CSR rows to the device.
+
+  Only `sample_unseen` needs what the rows of `Dataset.rows` have: ascending
+  items.
+  """
   user_E = np.repeat(np.arange(len(rows.lengths)), rows.lengths)
   place_E = np.arange(len(user_E)) - rows.offset[user_E]
   as_int32 = lambda a: jnp.asarray(a, jnp.int32)
@@ -109,14 +113,10 @@ def cut_windows(rows: Rows, targets_per_history: int) -> Windows:
   return Windows(as_int32(user_S), as_int32(window_S), as_int32(targets_U))
 
 
-def _shuffled(key: jax.Array, data: Interactions) -> jax.Array:
-  """The interactions by user, each row freshly shuffled. int32 [E]."""
-  return jnp.lexsort((jax.random.uniform(key, data.user_E.shape), data.user_E))
-
-
 def shuffle_rows(key: jax.Array, data: Interactions) -> jax.Array:
-  """Items by user, each row freshly shuffled. int32 [E]."""
-  return data.item_E[_shuffled(key, data)]
+  """Places 0 … E-1, each user's freshly shuffled. int32 [E]."""
+  order = jnp.lexsort((jax.random.uniform(key, data.user_E.shape), data.user_E))
+  return order.astype(jnp.int32)
 
 
 def draw_windows(
@@ -126,6 +126,7 @@ def draw_windows(
   sample_B: jax.Array,
   history_length: int,
   targets_per_history: int,
+  in_order: bool = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Histories and the targets cut out of them.
 
@@ -133,7 +134,9 @@ def draw_windows(
   (around the end) the history: uniform, without replacement, no overlap.
 
   Args:
+    shuffled_E: of `shuffle_rows`.
     sample_B: rows of `windows`, -1 = padding.
+    in_order: put the history back in the order of the data's rows.
 
   Returns:
     user [B], history [B, N], targets [B, T]; -1 = padding in the last two.
@@ -146,10 +149,15 @@ def draw_windows(
   start_Bx1 = windows.window_S[sample_B][:, None] * per_Bx1
   n_targets_Bx1 = jnp.minimum(per_Bx1, size_Bx1 - start_Bx1)
 
-  def take(place_BxC, valid_BxC):
-    place_BxC = place_BxC % jnp.maximum(size_Bx1, 1)
-    item_BxC = shuffled_E[data.offset[user_B][:, None] + place_BxC]
-    return jnp.where(valid_BxC & real_Bx1, item_BxC, -1)
+  n_places = len(data.item_E)
+
+  def take(number_BxC, valid_BxC):
+    number_BxC = number_BxC % jnp.maximum(size_Bx1, 1)
+    place_BxC = shuffled_E[data.offset[user_B][:, None] + number_BxC]
+    return jnp.where(valid_BxC & real_Bx1, place_BxC, n_places)
+
+  def item_at(place_BxC):
+    return jnp.where(place_BxC < n_places, data.item_E[place_BxC], -1)
 
   t_1xT = jnp.arange(targets_per_history)[None]
   targets_BxT = take(start_Bx1 + t_1xT, t_1xT < n_targets_Bx1)
@@ -157,7 +165,9 @@ def draw_windows(
   history_BxN = take(
     start_Bx1 + n_targets_Bx1 + n_1xN, n_1xN < size_Bx1 - n_targets_Bx1
   )
-  return user_B, history_BxN, targets_BxT
+  if in_order:
+    history_BxN = jnp.sort(history_BxN, axis=1)
+  return user_B, item_at(history_BxN), item_at(targets_BxT)
 
 
 def draw_histories(
@@ -175,7 +185,7 @@ def draw_histories(
   Returns:
     int32 [B, length]; -1 = padding, last.
   """
-  order_E = _shuffled(key, data)
+  order_E = shuffle_rows(key, data)
   first_Bx1 = data.offset[user_B][:, None]
   size_Bx1 = data.offset[user_B + 1][:, None] - first_Bx1
   n_BxS = jnp.broadcast_to(jnp.arange(length), (len(user_B), length))

@@ -2,7 +2,7 @@
 
 A recommend function is `(params, user_B, history_BxH) -> items_BxK,
 scores_BxK` on the device; history holds all training items of a user, -1 =
-padding last, in a fixed random order; none of them may be returned.
+padding last, in a fixed order; none of them may be returned.
 """
 
 from collections.abc import Callable
@@ -80,6 +80,9 @@ def length_buckets(lengths: np.ndarray, program_slots: int) -> np.ndarray:
 class Ranker:
   """Compiles a recommend function to run over any users in one call.
 
+  Histories come in a random order fixed by `seed`, or as they are if it is
+  None.
+
   Attributes:
     bounds: lengths that histories are padded to, see `length_buckets`.
   """
@@ -89,10 +92,11 @@ class Ranker:
     recommend: Recommend,
     history: Rows,
     batch_size: int,
-    seed: int,
+    seed: int | None,
     program_slots: int = 200_000,
   ):
-    history = shuffled(history, seed)
+    if seed is not None:
+      history = shuffled(history, seed)
     self._lengths = history.lengths
     self.bounds = length_buckets(self._lengths, program_slots)
     # One slot to gather from when there is no interaction at all.

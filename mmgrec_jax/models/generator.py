@@ -18,10 +18,14 @@ from mmgrec_jax.nn.dropout import Dropout
 
 @struct.dataclass
 class Vectors:
-  """What the embedding stage hands over: h_user [U, D], h_item [I, D]."""
+  """What the earlier stages hand over; None where nothing reads it.
 
-  user_UxD: jax.Array
-  item_IxD: jax.Array
+  h_user [U, D], h_item [I, D] and each item's Rec-ID [I, M].
+  """
+
+  user_UxD: jax.Array = struct.field(default=None)
+  item_IxD: jax.Array = struct.field(default=None)
+  tokens_IxM: jax.Array = struct.field(default=None)
 
 
 @struct.dataclass
@@ -39,7 +43,8 @@ class Generator(nn.Module):
     vocabulary: V_m by level; the first M - 1 are equal.
     encoder: `relation` (eq. 14-19), `sinusoidal` or `none` (Table 5).
     item_embedding: `pretrained` (h as it is), `finetuned` (starts from h),
-      `learned` (Table 3, Emb w/o).
+      `learned` (Table 3, Emb w/o), or `rec_id`: the M tokens of each item's
+      Rec-ID in place of one vector (TIGER, Rajput et al. 2023).
     encoder_head_width: D in the paper, whatever the number of heads.
     decoder_head_width: width / heads in a default Transformer decoder.
     trie_softmax: take each level's softmax over valid children only; the
@@ -101,6 +106,9 @@ class Generator(nn.Module):
       "semantic_bias", nn.initializers.zeros, (levels, L)
     )
     self.last_head = nn.Dense(self.vocabulary[-1], dtype=self.dtype)
+    if self.item_embedding == "rec_id":  # The decoder never reads a last token.
+      last = self.vocabulary[-1]
+      self.last_tokens = nn.Embed(last, self.width, dtype=self.dtype)
 
   @property
   def levels(self) -> int:
@@ -117,6 +125,15 @@ class Generator(nn.Module):
       return self.param("items", lambda _: vectors.item_IxD)
     return self.param("items", nn.initializers.normal(1.0), shape)
 
+  def _read_rec_ids(self, tokens_BxNxM: jax.Array) -> jax.Array:
+    """Rec-IDs as one sequence of M tokens an item, [B, N M, D]."""
+    B, N, M = tokens_BxNxM.shape
+    first_1x1xS = 1 + jnp.arange(M - 1)[None, None] * self.vocabulary[0]
+    row = first_1x1xS + tokens_BxNxM[..., :-1]
+    last = self.last_tokens(tokens_BxNxM[..., -1:])
+    x = jnp.concatenate([self.tokens(row), last], axis=2) * self.width**0.5
+    return x.reshape(B, N * M, self.width)
+
   def encode(
     self,
     vectors: Vectors,
@@ -127,12 +144,18 @@ class Generator(nn.Module):
     """Histories (items, -1 = padding, any order) to decoder memory."""
     mask_BxN = history_BxN >= 0
     # Padding reads item 0, but no attention ever looks at it.
-    x = self._item_table(vectors)[jnp.maximum(history_BxN, 0)]
-    x = x.astype(self.dtype)
+    item_BxN = jnp.maximum(history_BxN, 0)
+    if self.item_embedding == "rec_id":
+      x = self._read_rec_ids(vectors.tokens_IxM[item_BxN])
+      mask_BxN = jnp.repeat(mask_BxN, self.levels, axis=1)  # N is N M from here
+    else:
+      x = self._item_table(vectors)[item_BxN].astype(self.dtype)
     if self.encoder == "sinusoidal":
       x = x + transformer.sinusoidal_positions(x.shape[1], self.width)[None]
     x = self.input_dropout(x, deterministic=not train)
-    h_user_BxD = vectors.user_UxD[user_B].astype(self.dtype)
+    h_user_BxD: Any = None
+    if self.encoder == "relation":
+      h_user_BxD = vectors.user_UxD[user_B].astype(self.dtype)
     for layer in self.encode_layers:
       x = layer(x, h_user_BxD, mask_BxN, train)
     memories = [layer.memory(x) for layer in self.decode_layers]

@@ -53,6 +53,17 @@ def embed(config: Config, data: Dataset, folder: Workdir) -> Vectors:
     return Vectors(jnp.asarray(saved["user"]), jnp.asarray(saved["item"]))
 
 
+def embed_features(config: Config, data: Dataset, folder: Workdir) -> None:
+  """TIGER's first stage: the RQ-VAE on the features; no GCN, no h.
+
+  Writes embed/vectors.npz with the semantic tokens and R^2 alone.
+  """
+  path = folder.path / "embed" / "vectors.npz"
+  if not path.is_file():
+    features = joined_features(config, data)
+    write_arrays(path, _train_rqvae(config, features, folder))
+
+
 def _rqvae(config: Config) -> RQVAE:
   return RQVAE(
     hidden=config.rqvae.hidden,

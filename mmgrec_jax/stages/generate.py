@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from mmgrec_jax.config import Config
-from mmgrec_jax.data.dataset import TRAIN, Dataset
+from mmgrec_jax.data.dataset import TRAIN, Dataset, Rows
 from mmgrec_jax.decoding.trie import Trie
 from mmgrec_jax.evaluation.evaluate import evaluate
 from mmgrec_jax.evaluation.ranking import Ranker
@@ -43,6 +43,13 @@ def build_generator(
   )
 
 
+def histories(config: Config, data: Dataset) -> Rows:
+  """Training items by user, in the order that `history_order` wants."""
+  if config.generator.history_order == "time":
+    return data.rows_newest_first(TRAIN)
+  return data.rows(TRAIN)
+
+
 def standardise(vectors: Vectors) -> Vectors:
   """Both tables at root mean square 1: the scale a Transformer expects."""
   unit = lambda h: h / jnp.sqrt((h**2).mean() + 1e-12)
@@ -67,8 +74,12 @@ def beam_ranker(
       beam_width,
     )
 
+  in_order = config.generator.history_order == "time"
   return Ranker(
-    recommend, data.rows(TRAIN), config.evaluation.batch_size, config.seed
+    recommend,
+    histories(config, data),
+    config.evaluation.batch_size,
+    seed=None if in_order else config.seed,
   )
 
 
@@ -94,7 +105,7 @@ def train_generator(
 
   settings = config.generator
   inputs = generating.generator_data(
-    vectors, trie, data.rows(TRAIN), settings.targets_per_history
+    vectors, trie, histories(config, data), settings.targets_per_history
   )
   best, progress = fit(
     generating.generator_task(

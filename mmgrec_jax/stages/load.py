@@ -29,9 +29,9 @@ def load_data(config: Config) -> Dataset:
     )
   else:
     data = load_dataset(config.data)
-  if not data.features and config.system == "mmgrec":
+  if not data.features and "rqvae" in config:
     raise UserError(
-      f"{config.data}: no feat_<modality>.npy; MMGRec needs at least one item"
+      f"{config.data}: no feat_<modality>.npy; Rec-IDs need at least one item"
       " modality."
     )
   return data

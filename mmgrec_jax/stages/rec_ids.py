@@ -21,7 +21,8 @@ def make_rec_ids(
     return assign.load_rec_ids(path)
   vectors = folder.path / "embed" / "vectors.npz"
   with np.load(vectors, allow_pickle=False) as saved:
-    semantic, r2, h_item = saved["codes"], float(saved["r2"]), saved["item"]
+    semantic, r2 = saved["codes"], float(saved["r2"])
+    h_item = saved["item"] if config.recid.method == "hkmeans" else None
   size = config.rqvae.codebook_size
   if config.recid.method == "hkmeans":
     size = config.recid.branching

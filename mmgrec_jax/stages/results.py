@@ -12,6 +12,7 @@ from mmgrec_jax.evaluation.evaluate import (
   countable_users,
   score_lists,
 )
+from mmgrec_jax.evaluation.ranking import Ranker
 from mmgrec_jax.files import write_arrays
 from mmgrec_jax.report import tables
 from mmgrec_jax.training import parallel
@@ -39,12 +40,13 @@ def report_results(
   started = time.monotonic()
   results = {"dataset": data.statistics(), "valid": {}, "test": {}}
   per_user, lists = {}, {}
+  params_of = {name: parallel.replicate(p) for name, (_, p) in systems.items()}
   for split in ("valid", "test"):
     users = countable_users(data, split)
     results["dataset"][f"{split}_users_counted"] = len(users)
     per_user[f"{split}/users"] = users
-    for name, (ranker, params) in systems.items():
-      lists[name], _ = ranker(parallel.replicate(params), users)
+    for name, (ranker, _) in systems.items():
+      lists[name], _ = ranker(params_of[name], users)
       scores = score_lists(lists[name], users, data, split, cutoffs)
       results[split][name] = {k: float(v.mean()) for k, v in scores.items()}
       per_user[f"{split}/{name}/items"] = lists[name]
@@ -53,9 +55,20 @@ def report_results(
   write_arrays(folder.path / "per_user.npz", per_user)
   folder.note_seconds("evaluate", time.monotonic() - started)
   results["seconds"] = folder.seconds()
+  results["seconds_per_1000_users"] = {
+    name: _seconds_per_1000(ranker, params_of[name], per_user["test/users"])
+    for name, (ranker, _) in systems.items()
+  }
   folder.write_json("results.json", results)
   _show(config, data, results, per_user["test/users"], lists[list(systems)[-1]])
   return results
+
+
+def _seconds_per_1000(ranker: Ranker, params, users: np.ndarray) -> float:
+  """To recommend to users it has recommended to before: nothing compiles."""
+  started = time.monotonic()
+  ranker(params, users)
+  return 1000 / len(users) * (time.monotonic() - started)
 
 
 def _show(config, data: Dataset, results: dict, users, items_NxK) -> None:

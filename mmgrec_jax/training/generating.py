@@ -36,7 +36,7 @@ def generator_data(
   return GeneratorData(
     vectors,
     trie,
-    sampling.on_device(train, len(vectors.item_IxD)),
+    sampling.on_device(train, len(trie.item_I)),
     sampling.cut_windows(train, targets_per_history),
   )
 
@@ -112,7 +112,13 @@ def generator_task(
     if axis_name is not None:
       key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
     user_B, history_BxN, targets_BxT = sampling.draw_windows(
-      shuffled_E, data.interactions, data.windows, sample_B, N, T
+      shuffled_E,
+      data.interactions,
+      data.windows,
+      sample_B,
+      N,
+      T,
+      in_order=settings.history_order == "time",
     )
 
     def loss(params):

@@ -36,6 +36,11 @@ def make(**changes) -> Dataset:
     ),
     ({"item_ids": np.array(["x", "x", "z"])}, "'item_ids' must be .* distinct"),
     ({"timestamp_E": np.arange(3)}, "'timestamp' has shape"),
+    (
+      {"timestamp_E": np.array([1, np.nan, 2, 3])},
+      "'timestamp' of row 1 is .*nan",
+    ),
+    ({"timestamp_E": np.array(list("abcd"))}, "'timestamp' of row 0 is .*'a'"),
     ({"titles": np.array(["t"])}, "'titles' has shape"),
     (
       {"features": {"text": np.array([[0.0], [np.nan], [1.0]])}},
@@ -124,6 +129,35 @@ def test_missing_column_is_named(tmp_path):
   np.savez(tmp_path / "interactions.npz", user=[0], item=[0])
   with pytest.raises(UserError, match="column 'split' is missing"):
     dataset.load_dataset(tmp_path)
+
+
+def test_fingerprint_sees_a_changed_timestamp(small_data):
+  time = np.arange(len(small_data.user_E))
+  a, b = (
+    dataclasses.replace(small_data, timestamp_E=t) for t in (time, time[::-1])
+  )
+  assert len({small_data.fingerprint, a.fingerprint, b.fingerprint}) == 3
+
+
+@pytest.mark.parametrize(
+  ("time", "newest_first"),
+  [
+    (None, [3, 1, 0, 2]),  # stored later counts as later
+    ([5, 9, 7, 7], [1, 3, 0, 2]),  # so it does among equals
+  ],
+)
+def test_rows_newest_first(time, newest_first):
+  data = make(
+    user_E=np.array([1, 1, 2, 1, 0]),
+    item_E=np.array([0, 1, 2, 3, 0]),
+    split_E=np.array([0, 0, 0, 0, 1]),
+    item_ids=np.arange(4),
+    features={},
+    timestamp_E=None if time is None else np.array([*time, 1], np.uint32),
+  )
+  rows = data.rows_newest_first(0)
+  assert rows.offset.tolist() == [0, 0, 3, 4]
+  assert rows.items.tolist() == newest_first
 
 
 def test_rows_group_by_user_with_items_ascending():

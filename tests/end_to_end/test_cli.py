@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmgrec_jax.config import SYSTEMS
 from mmgrec_jax.data.dataset import save_dataset
 from mmgrec_jax.data.synthetic import make_synthetic
 from mmgrec_jax.recid.assign import load_rec_ids
@@ -71,7 +72,9 @@ def results(workdir):
 def test_results_have_the_documented_form(finished):
   workdir, _ = finished
   out = results(workdir)
-  assert out.keys() == {"dataset", "valid", "test", "seconds"}
+  assert out.keys() == {
+    "dataset", "valid", "test", "seconds", "seconds_per_1000_users",
+  }  # fmt: skip
   for split in ("valid", "test"):
     assert out[split].keys() == {"popularity", "embedding", "mmgrec"}
     for system in out[split].values():
@@ -81,6 +84,8 @@ def test_results_have_the_documented_form(finished):
   assert out["dataset"]["users"] == 60
   assert len(out["dataset"]["fingerprint"]) == 64
   assert out["seconds"].keys() == {"embed", "rqvae", "generate", "evaluate"}
+  assert out["seconds_per_1000_users"].keys() == out["test"].keys()
+  assert all(s > 0 for s in out["seconds_per_1000_users"].values())
 
 
 def test_artefacts_agree_with_the_results(finished):
@@ -122,6 +127,16 @@ def test_the_same_command_again_trains_nothing_and_says_the_same(finished):
   assert table(again.stdout) == table(shown)
   assert results(workdir)["test"] == before["test"]
   assert (workdir / "metrics.jsonl").read_text() == lines
+
+
+def test_tiger_is_one_of_the_systems(tmp_path):
+  settings = {k: v for k, v in TINY.items() if not k.startswith("embed.")}
+  workdir = tmp_path / "w"
+  done = call("synthetic.py:tiger", f"--workdir={workdir}", settings=settings)
+  assert done.returncode == 0, done.stderr
+  assert results(workdir)["test"].keys() == {"popularity", "tiger"}
+  stages = {"rqvae", "generate", "evaluate"}
+  assert results(workdir)["seconds"].keys() == stages
 
 
 def test_a_workdir_with_other_settings_is_refused(finished):
@@ -174,6 +189,7 @@ def test_killed_at_any_moment_the_same_command_gives_the_same_results(
     ("kwai.py", [], "No data set at 'data/kwai': put a folder with"),
     ("nothing.py", [], "no such file"),
     ("ml100k.py:papr", [], "did you mean 'paper'"),
+    ("ml100k.py:tigre", [], f"There are paper .* and {', '.join(SYSTEMS)}."),
   ],
 )
 def test_mistakes_get_one_sentence_and_exit_code_2(
@@ -181,7 +197,7 @@ def test_mistakes_get_one_sentence_and_exit_code_2(
 ):
   done = call(config, *flags, settings={}, cwd=tmp_path)
   assert done.returncode == 2
-  assert says in done.stderr
+  assert re.search(says, done.stderr)
   assert "Traceback" not in done.stderr
   assert not (tmp_path / "runs").exists()
 
@@ -201,12 +217,13 @@ def test_a_corrupt_features_file_is_named(tmp_path):
   assert "feat_text.npy: not a readable NumPy file" in done.stderr
 
 
-def test_help_lists_every_setting():
+def test_help_lists_every_setting_and_system():
   done = subprocess.run(
     [sys.executable, "-m", "mmgrec_jax.main", "--help"],
     capture_output=True,
     text=True,
     env=environment(),
   )
-  for word in ("--workdir", "--config.generator.heads=2", "--config.seed=0"):
+  words = ("--workdir", "--config.generator.heads=2", "--config.seed=0")
+  for word in (*words, *SYSTEMS):
     assert word in done.stdout

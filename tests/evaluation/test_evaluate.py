@@ -116,6 +116,17 @@ def test_item_order_of_a_history_is_fixed_but_not_sorted(small_data):
     assert set(shown[0][u]) - {-1} <= set(own)
 
 
+def test_without_a_seed_histories_keep_their_order(small_data):
+  rows = small_data.rows_newest_first(TRAIN)
+  recommend = lambda params, user, history: (history, history * 1.0)
+  ranker = Ranker(recommend, rows, 8, seed=None, program_slots=10**9)
+  items, _ = ranker(jnp.zeros((4, 1)), np.arange(40))
+  assert len(ranker.bounds) == 1
+  for u in range(40):
+    own = rows.items[rows.offset[u] : rows.offset[u + 1]]
+    assert np.array_equal(items[u][: len(own)], own)
+
+
 def test_dataclass_is_frozen(small_data):
   with pytest.raises(dataclasses.FrozenInstanceError):
     small_data.name = "other"

@@ -5,12 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmgrec_jax.config import SYSTEMS, default_config
+from mmgrec_jax.config import default_config
+from mmgrec_jax.models import settings
 from mmgrec_jax.models.collaborative import embed_everyone, prepare
 from mmgrec_jax.models.table import MODELS, build_model, objective_of
 from mmgrec_jax.training.collaborative import collaborative_task
 
-EVERY = pytest.mark.parametrize("system", SYSTEMS)
+EVERY = pytest.mark.parametrize("system", MODELS)
 
 
 def small(system, **changes):
@@ -38,7 +39,7 @@ def start(model, inputs):
 
 
 def test_the_table_and_the_settings_name_the_same_models():
-  assert tuple(MODELS) == SYSTEMS
+  assert tuple(MODELS) == tuple(settings.MODELS)
 
 
 @EVERY
@@ -84,9 +85,7 @@ def test_two_steps_on_four_devices_equal_one(
     inputs = prepare(model, tiny_inputs("vat"))
     task = collaborative_task(
       system, model, inputs, config.model, lambda params: 0.0,
-      jax.random.key(0),
-      system, build_model(config), tiny_inputs("vat"), config.model,
-      lambda params: 0.0, jax.random.key(0), objective_of(config),
+      jax.random.key(0), objective_of(config),
     )  # fmt: skip
     state, metrics = train(task, 2)
     return state.params, metrics

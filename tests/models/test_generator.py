@@ -26,6 +26,7 @@ def setup(rng, **changes):
   vectors = Vectors(
     jnp.asarray(rng.normal(size=(USERS, D)), jnp.float32),
     jnp.asarray(rng.normal(size=(ITEMS, D)), jnp.float32),
+    jnp.asarray(ids.tokens_IxM),
   )
   fields = dict(
     vocabulary=ids.vocabulary,
@@ -213,6 +214,48 @@ def test_item_embeddings(rng, kind):
     forward(model, params, moved, *rest)[0],
   )
   assert same == (kind != "pretrained")
+
+
+def test_reading_rec_ids_needs_no_vectors_and_sees_every_token(rng):
+  model, params, trie, (vectors, user, history, tokens) = setup(
+    rng, item_embedding="rec_id", encoder="sinusoidal"
+  )
+  bare = Vectors(tokens_IxM=vectors.tokens_IxM)
+  a = forward(model, params, bare, user, history, tokens)
+  items, _ = generate(model, params, bare, trie, user, history, 7, 5)
+  assert (np.asarray(items) >= 0).all()
+  for level in range(4):
+    read = history[0, 1]
+    moved = bare.tokens_IxM.at[read, level].set(
+      (bare.tokens_IxM[read, level] + 1) % model.vocabulary[level]
+    )
+    if model.vocabulary[level] == 1:
+      continue
+    b = forward(model, params, Vectors(tokens_IxM=moved), user, history, tokens)
+    assert np.abs(a[0][0] - b[0][0]).max() > 1e-4
+    # The last user has no history, so nothing of it to read.
+    np.testing.assert_array_equal(a[0][3], b[0][3])
+
+
+def test_encoder_reads_the_decoders_token_embeddings(rng):
+  """One table for both: TIGER's tokens mean the same in and out."""
+  model, params, _, (vectors, user, history, tokens) = setup(
+    rng, item_embedding="rec_id", encoder="none"
+  )
+  one = jnp.zeros((1, 1), jnp.int32)
+
+  def memory(params):
+    encoded = model.apply(
+      {"params": params}, vectors, user[:1], one, train=False, method="encode"
+    )
+    return sum(a.sum() for layer in encoded.layers for a in layer)
+
+  gradient = jax.grad(memory)(params)
+  row = np.abs(gradient["tokens"]["embedding"]).sum(axis=1)
+  own = np.asarray(vectors.tokens_IxM[0])
+  assert set(np.flatnonzero(row)) == {1 + m * L + own[m] for m in range(3)}
+  last = np.abs(gradient["last_tokens"]["embedding"]).sum(axis=1)
+  assert np.flatnonzero(last).tolist() == [own[3]]
 
 
 def test_user_vectors_reach_the_relation_encoder_only(rng):

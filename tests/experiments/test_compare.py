@@ -1,0 +1,150 @@
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import compare, compare_report
+
+ROOT = Path(__file__).parents[2]
+FILE = f"--config={ROOT / 'configs' / 'synthetic.py'}"
+TINY = {
+  "synthetic.n_users": 60,
+  "synthetic.n_items": 50,
+  "synthetic.interactions_per_user": 12,
+  "width": 8,
+  "model.epochs": 2,
+  "model.layers": 1,  # lightgcn has layers, mf has none
+}
+
+
+def call(out):
+  settings = [f"--config.{key}={value}" for key, value in TINY.items()]
+  return subprocess.run(
+    [sys.executable, "-m", "experiments.compare", FILE, *settings,
+     "--models=lightgcn,mf", "--seeds=0,1", f"--out={out}"],
+    cwd=ROOT, capture_output=True, text=True,
+    env={**os.environ, "JAX_PLATFORMS": "cpu"},
+  )  # fmt: skip
+
+
+def read(path):
+  return json.loads(path.read_text())
+
+
+def scores(out):
+  return {
+    row: (found["seeds"], found["valid"], found["test"])
+    for row, found in read(out / "compare.json")["systems"].items()
+  }
+
+
+def test_a_cut_off_comparison_goes_on_and_a_failed_run_ends_alone(tmp_path):
+  done = call(tmp_path)
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.count(": done in") == 4
+  first = scores(tmp_path)
+  assert list(first) == ["popularity", "mf", "lightgcn"]
+  runs = [read(tmp_path / f"mf-{seed}" / "results.json") for seed in (0, 1)]
+  of_mf = first["mf"][2]["recall@10"]
+  assert of_mf["values"] == [run["test"]["mf"]["recall@10"] for run in runs]
+  assert of_mf["values"][0] != of_mf["values"][1]
+  assert of_mf["mean"] == pytest.approx(sum(of_mf["values"]) / 2)
+  assert first["popularity"][2]["recall@10"]["sd"] == 0
+  assert (tmp_path / "compare.md").read_text() in done.stdout
+  assert (tmp_path / "compare.png").stat().st_size > 1000
+
+  # One run is cut off before its results, another cannot be read any more.
+  (tmp_path / "lightgcn-1" / "results.json").unlink()
+  (tmp_path / "mf-0" / "results.json").unlink()
+  vectors = tmp_path / "mf-0" / "vectors.npz"
+  whole = vectors.read_bytes()
+  vectors.write_bytes(whole[:100])
+  kept = (tmp_path / "mf-1" / "results.json").stat().st_mtime_ns
+  lines = (tmp_path / "lightgcn-1" / "metrics.jsonl").read_text()
+  done = call(tmp_path)
+  assert done.returncode == 1
+  assert "1 of 4 runs failed (mf-0)" in done.stderr
+  assert done.stdout.count(": finished before") == 2
+  assert done.stdout.count(": done in") == 1
+  assert (tmp_path / "mf-1" / "results.json").stat().st_mtime_ns == kept
+  assert (tmp_path / "lightgcn-1" / "metrics.jsonl").read_text() == lines
+  assert scores(tmp_path)["lightgcn"] == first["lightgcn"]
+  assert scores(tmp_path)["mf"][0] == [1]
+
+  vectors.write_bytes(whole)
+  assert call(tmp_path).returncode == 0
+  assert scores(tmp_path) == first
+
+
+@pytest.mark.parametrize(
+  ("arguments", "says"),
+  [
+    (["--models=mf,lightgnc"], "'lightgnc'; there are all, mf, .*tiger"),
+    (["--seeds=0,one"], "--seeds=0,one: give whole numbers"),
+    (["--config.seed=3"], "give --seeds"),
+    (["--config.generator.head=3"], "did you mean config.generator.heads"),
+    (["--models=mf", "--config.width=x"], "config.width=x"),
+    (["--models=mf", "--config.width=0"], "config.width = 0 is out of range"),
+    (["--sedes=1"], "'--sedes=1' is none of its flags"),
+  ],
+)
+def test_mistakes_are_named_before_anything_is_trained(
+  arguments, says, tmp_path, capsys
+):
+  with pytest.raises(SystemExit) as stopped:
+    compare.main([FILE, f"--out={tmp_path / 'o'}", *arguments])
+  assert stopped.value.code == 2
+  assert re.search(says, capsys.readouterr().err)
+  assert not (tmp_path / "o").exists()
+
+
+def test_a_folder_with_other_settings_does_not_enter_the_table(
+  tmp_path, capsys
+):
+  (tmp_path / "mf-0").mkdir()
+  (tmp_path / "mf-0" / "config.json").write_text('{"width": 3}')
+  with pytest.raises(SystemExit):
+    compare.main([FILE, f"--out={tmp_path}", "--models=mf", "--seeds=0"])
+  said = capsys.readouterr().err
+  assert "mf-0 holds a run with other settings" in said
+  assert "config.width: 3 there, 64 now" in said
+
+
+def test_each_setting_goes_to_the_systems_that_have_it(tmp_path):
+  runs = compare.plan_runs(
+    FILE.removeprefix("--config="),
+    {"generator.epochs": "2", "model.layers": "1", "embed.epochs": "3"},
+    ["mf", "lightgcn", "tiger", "mmgrec"],
+    [0],
+    tmp_path,
+  )
+  given = {
+    run.system: {a.partition("=")[0] for a in run.command if "." in a}
+    for run in runs
+  }
+  has = lambda key: {
+    s for s, keys in given.items() if f"--config.{key}" in keys
+  }
+  assert has("generator.epochs") == {"tiger", "mmgrec"}
+  assert has("model.layers") == {"lightgcn"}
+  assert has("embed.epochs") == {"mmgrec"}
+
+
+def test_runs_of_different_data_are_not_averaged():
+  result = lambda mark: {
+    "dataset": {"fingerprint": mark},
+    "valid": {},
+    "test": {},
+  }
+  with pytest.raises(compare_report.UserError, match="different data"):
+    compare_report.summarise([(0, result("a")), (1, result("b"))])
+
+
+def test_a_systems_training_is_what_it_needs():
+  seconds = {"embed": 1.0, "rqvae": 2.0, "generate": 4.0, "evaluate": 8.0}
+  of = lambda row: compare_report.training_seconds(row, seconds)
+  assert [of(r) for r in ("popularity", "embedding", "mmgrec")] == [0, 1, 7]

@@ -23,10 +23,33 @@ TRAINING = {
 MODELS = {
   "mf": {},
   "lightgcn": {"layers": 3},
+  "graphsage": {
+    "item_input": "id",  # features, or both
+    "hidden": 64,  # of what goes in and of the first layer
+    "dropout": 0.0,  # between the layers
+    "output_dropout": 0.0,
+  },
+  "ngcf": {
+    "layers": 3,
+    "laplacian": "symmetric",  # the paper's; row: the public code's
+    "activation": "sum",  # the paper's; terms: the public code's
+    "dropout": 0.1,  # of a layer's output
+  },
+  "gat": {
+    "hidden": 64,  # of what goes in and of the first layer
+    "heads": 1,  # of the first layer
+    "dropout": 0.0,  # between the layers
+  },
 }
 
 # Settings that are one of a few words, by model.
-CHOICES: dict[str, dict[str, tuple[str, ...]]] = {}
+CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
+  "graphsage": {"item_input": ("id", "features", "both")},
+  "ngcf": {
+    "laplacian": ("symmetric", "row"),
+    "activation": ("sum", "terms"),
+  },
+}
 
 
 def of_model(name: str) -> dict:

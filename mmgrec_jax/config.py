@@ -347,16 +347,22 @@ def check(config: Config) -> None:
         f"config.{key} is set but has no effect unless config.{needs} is"
         f" {wanted!r}; drop it or set that."
       )
-  may_be_zero = ("seed", "dropout", "l2", "weight_decay", "momentum", "warmup")
+  may_be_zero = ("seed", "l2", "weight_decay", "momentum")
   for key, value in values.items():
     name = key.rsplit(".", 1)[-1]
     if isinstance(value, bool) or not isinstance(value, int | float):
       continue
-    low_enough = value >= 0 if name in may_be_zero else value > 0
+    is_share = name.endswith("dropout") or name == "warmup"
+    low_enough = value >= 0 if is_share or name in may_be_zero else value > 0
     if key.startswith("recid.min_"):
       low_enough = True  # a floor may be anything; R^2 can be negative
-    if not low_enough or (name in ("dropout", "warmup") and value >= 1):
+    if not low_enough or (is_share and value >= 1):
       raise UserError(f"config.{key} = {value} is out of range.")
+  if config.system == "gat" and config.model.hidden % config.model.heads:
+    raise UserError(
+      f"config.model.heads = {config.model.heads}: it must divide"
+      f" config.model.hidden, {config.model.hidden}."
+    )
   if not config.evaluation.cutoffs or min(config.evaluation.cutoffs) < 1:
     raise UserError("config.evaluation.cutoffs needs numbers of 1 or more.")
   if 10 not in config.evaluation.cutoffs:

@@ -101,6 +101,13 @@ def normalise(x: jax.Array) -> jax.Array:
   return x * jax.lax.rsqrt(jnp.maximum(square, 1e-24))
 
 
+def of_outputs(user_BxD: jax.Array, item_IxD: jax.Array) -> Embedded:
+  """Vectors that are themselves to be kept small."""
+  return Embedded(
+    user_BxD, item_IxD, half_square(user_BxD), half_square(item_IxD)
+  )
+
+
 def bpr_loss(
   h_user_BxD: jax.Array, h_pos_BxD: jax.Array, h_neg_BxD: jax.Array
 ) -> jax.Array:

@@ -22,6 +22,23 @@ TRAINING = {
 # What only that model has, and where it differs from TRAINING.
 MODELS = {
   "mf": {},
+  "graphsage": {
+    "item_input": "id",  # features, or both
+    "hidden": 64,  # of what goes in and of the first layer
+    "dropout": 0.0,  # between the layers
+    "output_dropout": 0.0,
+  },
+  "ngcf": {
+    "layers": 3,
+    "laplacian": "symmetric",  # the paper's; row: the public code's
+    "activation": "sum",  # the paper's; terms: the public code's
+    "dropout": 0.1,  # of a layer's output
+  },
+  "gat": {
+    "hidden": 64,  # of what goes in and of the first layer
+    "heads": 1,  # of the first layer
+    "dropout": 0.0,  # between the layers
+  },
   "lightgcn": {"layers": 3},
   "vbpr": {"content_width": 64},
   "mmgcn": {"layers": 3, "latent": 256, "train_tables": True},
@@ -38,15 +55,6 @@ MODELS = {
     "original": 0.9,  # share of the graphs of the features as they are
     "laplacian": "symmetric",  # or the public code's row_self_loops
     "trainable_features": False,  # True in the public code
-  },
-  "lightgt": {
-    "layers": 2,  # of LightGCN and of the encoders
-    "history_length": 20,
-    "id_share": 0.05,  # of the score
-    "dropout": 0.1,  # of attention
-    "temperature": 1.0,  # 100 in the public code
-    "target_in_history": False,  # True in the public code
-    "l2": 1e-2,  # on the mean square of LightGCN's vectors
   },
   "invrl": {
     "negatives": 20,
@@ -71,6 +79,15 @@ MODELS = {
       "l1": 1e-2,  # of environments' maps on masked features
     },
   },
+  "lightgt": {
+    "layers": 2,  # of LightGCN and of the encoders
+    "history_length": 20,
+    "id_share": 0.05,  # of the score
+    "dropout": 0.1,  # of attention
+    "temperature": 1.0,  # 100 in the public code
+    "target_in_history": False,  # True in the public code
+    "l2": 1e-2,  # on the mean square of LightGCN's vectors
+  },
 }
 
 # Settings that are one of a few words, by model.
@@ -80,6 +97,11 @@ CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "pruning": ("hard", "soft"),
   },
   "lattice": {"laplacian": ("symmetric", "row_self_loops")},
+  "graphsage": {"item_input": ("id", "features", "both")},
+  "ngcf": {
+    "laplacian": ("symmetric", "row"),
+    "activation": ("sum", "terms"),
+  },
 }
 
 

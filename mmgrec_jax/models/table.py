@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from mmgrec_jax.config import Config
 from mmgrec_jax.models.collaborative import bpr_objective
+from mmgrec_jax.models.gat import GAT
+from mmgrec_jax.models.graphsage import GraphSAGE
 from mmgrec_jax.models.grcn import GRCN
 from mmgrec_jax.models.invrl import InvRL, ultragcn_objective
 from mmgrec_jax.models.lattice import LATTICE
@@ -11,18 +13,22 @@ from mmgrec_jax.models.lightgcn import LightGCN
 from mmgrec_jax.models.lightgt import LightGT
 from mmgrec_jax.models.mf import MF
 from mmgrec_jax.models.mmgcn import MMGCN
+from mmgrec_jax.models.ngcf import NGCF
 from mmgrec_jax.models.settings import own_settings
 from mmgrec_jax.models.vbpr import VBPR
 
 MODELS = {
   "mf": MF,
+  "graphsage": GraphSAGE,
+  "ngcf": NGCF,
+  "gat": GAT,
   "lightgcn": LightGCN,
   "vbpr": VBPR,
   "mmgcn": MMGCN,
   "grcn": GRCN,
   "lattice": LATTICE,
-  "lightgt": LightGT,
   "invrl": InvRL,
+  "lightgt": LightGT,
 }
 
 # The losses of those that are not trained by BPR.

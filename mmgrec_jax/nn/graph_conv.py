@@ -13,14 +13,16 @@ class GraphConv(nn.Module):
   """
 
   features: int
+  use_bias: bool = False
 
   @nn.compact
   def __call__(self, graph: Graph, h_NxC: jax.Array) -> jax.Array:
     """[N, C] -> [N, features]."""
-    dense = lambda name: nn.Dense(
+    dense = lambda name, use_bias=False: nn.Dense(
       self.features,
-      use_bias=False,
+      use_bias=use_bias,
       kernel_init=nn.initializers.xavier_uniform(),
       name=name,
     )
-    return dense("W1")(h_NxC) + neighbour_mean(graph, h_NxC, dense("W2"))
+    own_NxD = dense("W1", self.use_bias)(h_NxC)
+    return own_NxD + neighbour_mean(graph, h_NxC, dense("W2"))

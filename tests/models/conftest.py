@@ -25,14 +25,14 @@ def load(name):
     return {key: np.asarray(saved[key]) for key in saved.files}
 
 
-def inputs_from(user_E, item_E, n_users, n_items, features=None):
+def inputs_from(user_E, item_E, n_users, n_items, features=None, form="ell"):
   """Inputs from interactions in any order."""
   order = np.lexsort((item_E, user_E))
   user_E, item_E = user_E[order], item_E[order]
   offset = np.searchsorted(user_E, np.arange(n_users + 1))
   rows = Rows(offset.astype("i4"), item_E.astype("i4"))
   return cf.Inputs(
-    graph=bipartite_graph(user_E, item_E, n_users, n_items, "ell"),
+    graph=bipartite_graph(user_E, item_E, n_users, n_items, form),
     features={
       k: jnp.asarray(v, jnp.float32) for k, v in (features or {}).items()
     },
@@ -55,12 +55,12 @@ def make_inputs():
 
 @pytest.fixture
 def tiny_inputs():
-  """modalities (any of v, a, t) -> Inputs with raw features."""
+  """modalities (any of v, a, t), form -> Inputs with raw features."""
   tiny = load("tiny_graph")
 
-  def make(modalities=""):
+  def make(modalities="", form="ell"):
     features = {m: tiny[f"{m}_feat"] for m in modalities}
-    return inputs_from(*tiny["edges"].T, 7, 9, features)
+    return inputs_from(*tiny["edges"].T, 7, 9, features, form)
 
   return make
 

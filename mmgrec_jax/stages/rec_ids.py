@@ -20,12 +20,12 @@ def make_rec_ids(
   if path.is_file():
     return assign.load_rec_ids(path)
   vectors = folder.path / "embed" / "vectors.npz"
-  with np.load(vectors, allow_pickle=False) as saved:
-    semantic, r2 = saved["codes"], float(saved["r2"])
-    h_item = saved["item"] if config.recid.method == "hkmeans" else None
+  with np.load(vectors, allow_pickle=False) as file:
+    saved = dict(file)
+  semantic, r2 = saved["codes"], float(saved["r2"])
   size = config.rqvae.codebook_size
   if config.recid.method == "hkmeans":
-    size = config.recid.branching
+    h_item, size = saved["item"], config.recid.branching
     semantic = hkmeans.hierarchical_kmeans(
       h_item, config.rqvae.levels, size, config.seed
     )

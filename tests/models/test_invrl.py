@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,7 +55,7 @@ def test_ultragcn_loss_and_gradients_equal_the_oracle(
   model = invrl.InvRL(8, float(found["wdi"]), l2_linear=wd_proj / wd)
 
   def loss(params):
-    embedded = model.apply(
+    embedded: Any = model.apply(
       {"params": params}, normed_inputs, triples.user_B, train=True
     )
     return invrl.ultragcn_objective(
@@ -181,7 +183,7 @@ def test_without_features_it_is_ultragcn(tiny_inputs, triples):
   inputs, model = tiny_inputs(), invrl.InvRL(8)
   users = triples.user_B
   variables = model.init(jax.random.key(0), inputs, users, train=False)
-  params = variables["params"]
+  params: Any = variables["params"]
   assert {k: v.shape for k, v in params.items()} == {
     "user": (7, 8),
     "item": (9, 8),

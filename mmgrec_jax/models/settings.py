@@ -60,6 +60,7 @@ MODELS = {
     "negatives": 20,
     "batch_size": 1024,
     "patience": 12,
+    "optimizer": {"learning_rate": 3e-3},
     "l2": 1.6e-5,
     "l2_item": 2.0,  # of item vectors, times l2
     "l2_linear": 1000.0,  # of the map of the features, times l2

@@ -1,5 +1,6 @@
 """The one stage of a baseline: trained vectors of users and items."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -10,7 +11,7 @@ from mmgrec_jax.evaluation.evaluate import evaluate
 from mmgrec_jax.files import write_arrays
 from mmgrec_jax.graph import bipartite_graph
 from mmgrec_jax.models import collaborative
-from mmgrec_jax.models.table import build_model
+from mmgrec_jax.models.table import build_model, objective_of
 from mmgrec_jax.stages.embed import inner_product_ranker
 from mmgrec_jax.stages.load import normalised_features, stage_key
 from mmgrec_jax.training import parallel
@@ -28,7 +29,7 @@ def make_inputs(config: Config, data: Dataset) -> collaborative.Inputs:
       *data.edges(TRAIN), data.n_users, data.n_items, config.graph
     ),
     features={
-      name: jnp.asarray(x)
+      name: jax.device_put(x)  # asarray would hold a second copy for a while
       for name, x in normalised_features(config, data).items()
     },
     interactions=sampling.on_device(data.rows(TRAIN), data.n_items),
@@ -63,7 +64,13 @@ def _train(
     return float(evaluate(ranker, h, data, "valid", [10])["recall@10"].mean())
 
   task = collaborative_task(
-    config.system, model, inputs, config.model, validate, stage_key(config, 0)
+    config.system,
+    model,
+    inputs,
+    config.model,
+    validate,
+    stage_key(config, 0),
+    objective_of(config),
   )
   best, progress = fit(
     task,

@@ -101,9 +101,9 @@ class Run:
     print(f"[{self._name()}] {case}:", flush=True)
     calls, results = {}, {}
     for c in contestants:
-      results[c.name], seconds = _timed(c.run, 1)
+      results[c.name], seconds = timed(c.run, 1)
       self.first_call_seconds[f"{case}/{c.name}"] = seconds["wall_ms"] / 1e3
-      _, warm = _timed(c.run, 1)
+      _, warm = timed(c.run, 1)
       enough = 5 if self.small else 50
       least = math.ceil(enough / max(warm[self.clock], 1e-3))
       calls[c.name] = min(least, 1000)
@@ -111,7 +111,7 @@ class Run:
     for repetition in range(5 if self.small else 9):
       first = repetition % len(contestants)
       for c in [*contestants[first:], *contestants[:first]]:
-        _, spent = _timed(c.run, calls[c.name])
+        _, spent = timed(c.run, calls[c.name])
         for clock, ms in spent.items():
           per_item = ms / calls[c.name] / c.items
           self.times[f"{case}/{c.name}"][clock].append(per_item)
@@ -145,7 +145,7 @@ class Run:
     return ONE_THREAD if self.one_thread else ALL_CORES
 
 
-def _timed(run: Callable[[], Any], calls: int) -> tuple[Any, dict[str, float]]:
+def timed(run: Callable[[], Any], calls: int) -> tuple[Any, dict[str, float]]:
   """The last result, and ms of all calls by either clock."""
   cpu, wall = time.process_time(), time.perf_counter()
   result = None

@@ -37,9 +37,17 @@ def normalise_features(feature_IxD: np.ndarray, how: str) -> np.ndarray:
   """
   if how == "none":
     return feature_IxD.astype(np.float32)
-  x = feature_IxD.astype(np.float64)
-  x = x - x.mean(axis=0)
-  deviation = x.std(axis=0)
-  x = x / np.where(deviation > 1e-12, deviation, 1)
-  norm = np.linalg.norm(x, axis=1, keepdims=True)
-  return (x / np.maximum(norm, 1e-12)).astype(np.float32)
+  out_IxD = np.empty(feature_IxD.shape, np.float32)
+  square_I = np.zeros(len(feature_IxD))
+  # A few columns at a time: float64 copies of all would be most of the memory
+  # that a run takes.
+  for start in range(0, feature_IxD.shape[1], 64):
+    columns = slice(start, start + 64)
+    x = feature_IxD[:, columns].astype(np.float64)
+    x -= x.mean(axis=0)
+    deviation = x.std(axis=0)
+    x /= np.where(deviation > 1e-12, deviation, 1)
+    square_I += (x**2).sum(axis=1)
+    out_IxD[:, columns] = x
+  out_IxD /= np.maximum(np.sqrt(square_I), 1e-12)[:, None].astype(np.float32)
+  return out_IxD

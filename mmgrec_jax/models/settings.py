@@ -23,18 +23,21 @@ TRAINING = {
 MODELS = {
   "mf": {},
   "graphsage": {
+    "l2": 1e-2,
     "item_input": "id",  # features, or both
     "hidden": 64,  # of what goes in and of the first layer
     "dropout": 0.0,  # between the layers
     "output_dropout": 0.0,
   },
   "ngcf": {
+    "l2": 1e-3,
     "layers": 3,
     "laplacian": "symmetric",  # the paper's; row: the public code's
     "activation": "sum",  # the paper's; terms: the public code's
     "dropout": 0.1,  # of a layer's output
   },
   "gat": {
+    "l2": 1e-2,
     "hidden": 64,  # of what goes in and of the first layer
     "heads": 1,  # of the first layer
     "dropout": 0.0,  # between the layers

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -32,7 +33,7 @@ def make_inputs(config: Config, data: Dataset) -> collaborative.Inputs:
       *data.edges(TRAIN), data.n_users, data.n_items, config.graph
     ),
     features={
-      name: jnp.asarray(x)
+      name: jax.device_put(x)  # asarray would hold a second copy for a while
       for name, x in normalised_features(config, data).items()
     },
     interactions=sampling.on_device(data.rows(TRAIN), data.n_items),

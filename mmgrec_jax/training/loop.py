@@ -169,13 +169,29 @@ class _Session:
     best = self.progress.best_epoch
     return best < 0 or self.epoch - 1 - best < self.schedule.patience
 
+  def next_steps(self) -> int:
+    """Steps of the next call."""
+    left = self.task.steps_per_epoch - self.step % self.task.steps_per_epoch
+    return min(self.schedule.steps_per_call, left)
+
+  def print_memory(self) -> None:
+    """Compiles the next call, which the first epoch then only runs."""
+    bytes_ = parallel.memory(
+      self.run, self.state, self.data, self.key, self.next_steps()
+    )
+    self.bar.write(
+      f"{self.task.name}: training takes {bytes_ / 2**20:,.0f} MiB of each"
+      " device at its peak, data and state included",
+      file=sys.stdout,
+    )
+
   def train_epoch(self) -> dict[str, float]:
     """The rest of this epoch. Returns its mean metrics and its speed."""
     began, first = time.monotonic(), self.step
     end = (self.epoch + 1) * self.task.steps_per_epoch
     collected, pending = [], None
     while self.step < end:
-      n = min(self.schedule.steps_per_call, end - self.step)
+      n = self.next_steps()
       self.state, metrics = self.run(self.state, self.data, self.key, n)
       # Fetched one call late: the device never waits for the host.
       if pending is not None:
@@ -286,6 +302,8 @@ def fit(
   """
   session = _Session(task, schedule, checkpoints, writer, key)
   with session.bar, session.signals:
+    if session.goes_on():
+      session.print_memory()
     while session.goes_on():
       session.finish_epoch(session.train_epoch())
     session.save()

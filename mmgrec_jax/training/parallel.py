@@ -118,6 +118,21 @@ def run_steps(step: Callable, plan: Callable, steps_per_epoch: int) -> Callable:
   )
 
 
+def memory(program: Any, *args) -> int:
+  """Bytes that a compiled program of `everywhere` takes on each device: its
+  arguments, results and temporaries.
+
+  A call with such arguments afterwards does not compile it again.
+  """
+  need = program.lower(*args).compile().memory_analysis()
+  return (
+    need.argument_size_in_bytes
+    + need.output_size_in_bytes
+    - need.alias_size_in_bytes  # results in the place of donated arguments
+    + need.temp_size_in_bytes
+  )
+
+
 def map_users(
   function: Callable, batch_size: int
 ) -> Callable[[Any, np.ndarray], Callable[[], Any]]:

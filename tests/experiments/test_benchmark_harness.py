@@ -31,7 +31,7 @@ def test_times_are_per_item_and_ratios_other_over_ours(run, monkeypatch):
   def fake(work, calls):
     return work(), {"cpu_ms": ms[work()] * calls, "wall_ms": 1.0}
 
-  monkeypatch.setattr(harness, "_timed", fake)
+  monkeypatch.setattr(harness, "timed", fake)
   results = run.measure(
     "case",
     [

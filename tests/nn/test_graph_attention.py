@@ -45,8 +45,9 @@ def test_ell_equals_segment_softmax_in_values_and_gradients(case, scale, rng):
     both(bipartite_graph(*edges, form)) for form in ("segment", "ell")
   )
   for ours, reference in zip(ell, segment, strict=True):
+    # float32 knows the exponent of a logit of 100 to 1e-5.
     size = np.abs(reference).max()
-    np.testing.assert_allclose(ours, reference, rtol=1e-3, atol=1e-4 * size)
+    np.testing.assert_allclose(ours, reference, rtol=1e-3, atol=5e-4 * size)
 
 
 def test_ell_gradient_scatters_no_edge(rng):

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from mmgrec_jax.training import loop
+from mmgrec_jax.training import loop, parallel
 from mmgrec_jax.training.checkpoint import Checkpoints
 from mmgrec_jax.training.loop import Schedule, fit
 from mmgrec_jax.training.writer import Writer
@@ -196,3 +196,44 @@ def test_a_line_cut_short_by_a_kill_is_redone(tmp_path):
     ("embed", 1),
     ("other", 0),
   ]
+
+
+def test_memory_is_told_before_training_without_compiling_twice(
+  make_generator_task, tmp_path, monkeypatch, capsys
+):
+  compiled, told = [], []
+  jax.monitoring.register_event_duration_secs_listener(
+    lambda event, *_, **__: (
+      compiled.append(event) if "backend_compile" in event else None
+    )
+  )
+  print_memory = loop._Session.print_memory
+
+  def note(self):
+    before = len(compiled)
+    print_memory(self)
+    assert len(compiled) == before + 1 and self.step == 0
+    run_steps = self.run
+
+    def first_call(*args):
+      before = len(compiled)
+      out = run_steps(*args)
+      told.append(len(compiled) - before)
+      return out
+
+    self.run = first_call
+
+  monkeypatch.setattr(loop._Session, "print_memory", note)
+  run(make_generator_task(), tmp_path, epochs=2)
+  jax.monitoring.clear_event_listeners()
+  assert told == [0, 0]
+  assert "training takes" in capsys.readouterr().out
+
+
+def test_memory_counts_what_is_donated_once(one_device):
+  """1 MiB in, 1 MiB of results in its place, and not much more."""
+  double = parallel.everywhere(lambda a: 2 * a, donate_argnums=0)
+  a = parallel.replicate(np.ones(2**18, np.float32))
+  assert 2**20 <= parallel.memory(double, a) < 1.1 * 2**20
+  kept = parallel.everywhere(lambda a: 2 * a)
+  assert 2 * 2**20 <= parallel.memory(kept, a) < 2.1 * 2**20

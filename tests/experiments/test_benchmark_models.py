@@ -1,0 +1,41 @@
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from mmgrec_jax.models.table import MODELS
+
+ROOT = Path(__file__).parents[2]
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+
+
+def test_models_benchmark_runs_and_lightgcn_agrees_with_torch(tmp_path):
+  command = [sys.executable, "-m", "experiments.benchmarks.models", "--small"]
+  # Speed of what is compiled does not matter here, speed of compiling does.
+  flags = "--xla_backend_optimization_level=0"
+  done = subprocess.run(
+    [*command, f"--out={tmp_path}"],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    env=os.environ | {"XLA_FLAGS": flags},
+  )
+  assert done.returncode == 0, done.stderr
+  found = json.loads((tmp_path / "models.json").read_text())
+
+  rival = {"lightgcn/torch CSR"} if HAS_TORCH else set()
+  others = {f"models/{name}" for name in MODELS if name != "lightgcn"}
+  assert set(found["ratios"]) == others | rival
+  if HAS_TORCH:
+    assert found["agreement"]["lightgcn/loss"] <= 1e-5
+    assert found["agreement"]["lightgcn/gradient"] <= 1e-4
+
+  assert set(found["epochs"]) == set(found["memory"]) == set(MODELS)
+  assert found["epochs"]["lightgcn"]["to_lightgcn"] == 1
+  assert all(epoch["seconds"] > 0 for epoch in found["epochs"].values())
+  for gib in found["memory"].values():
+    assert 0 < gib["program_gib"] < gib["process_gib"] < 4
+    assert gib["process_before_gib"] <= gib["process_gib"]
+  assert found["over_the_limit"] == []

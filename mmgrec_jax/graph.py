@@ -6,7 +6,6 @@ the reference; `Ell` is several times faster on a CPU.
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -170,9 +169,13 @@ def propagate(graph: Graph, h_NxD: jax.Array) -> jax.Array:
 def segment_softmax(
   logits_E: jax.Array, receiver_E: jax.Array, n_nodes: int
 ) -> jax.Array:
-  """Softmax over the edges that arrive at each node. [E]."""
-  weights: Any = jraph.segment_softmax(logits_E, receiver_E, n_nodes)
-  return weights
+  """Softmax over the edges that arrive at each node. [E, ...]."""
+  # The largest logit only guards against overflow; jraph's own softmax spends
+  # most of its backward pass on that maximum's gradient, which cancels.
+  fixed_E = jax.lax.stop_gradient(logits_E)
+  highest_N = jraph.segment_max(fixed_E, receiver_E, n_nodes)
+  e_E = jnp.exp(logits_E - highest_N[receiver_E])
+  return e_E / jraph.segment_sum(e_E, receiver_E, n_nodes)[receiver_E]
 
 
 def _mean(there: Rows, back: Rows, h_SxC: jax.Array, linear) -> jax.Array:

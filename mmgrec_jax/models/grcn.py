@@ -24,6 +24,9 @@ class GRCN(nn.Module):
   all rounds do nothing: `routing_target="item"`. Its L2 is a mean over
   elements; here it is the squared norm of a triple's rows of E_0 and p.
 
+  An epoch takes several times LightGCN's: each round and modality is a dot and
+  a weighted sum over all interactions, and so is each of their gradients.
+
   Attributes:
     layers: K.
   """

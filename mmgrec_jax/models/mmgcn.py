@@ -37,7 +37,10 @@ class MMGCN(nn.Module):
   The public code differs: its id and p are random and never trained, as they
   are no registered parameters (`train_tables=False`); its L2 is a mean over
   elements, of id and of the visual p only; and it maps the visual features
-  alone to 256 before anything else, where here any that are wider are mapped.
+  alone, to 256, where here any that are wider than `latent` are mapped.
+
+  An epoch takes several times LightGCN's: every step maps all nodes through
+  four dense matrices a layer and modality.
 
   Attributes:
     latent: modalities wider than this are first mapped to it.
@@ -46,7 +49,7 @@ class MMGCN(nn.Module):
 
   width: int
   layers: int = 3
-  latent: int = 256
+  latent: int = 64
   train_tables: bool = True
 
   @nn.compact

@@ -43,13 +43,19 @@ MODELS = {
     "dropout": 0.0,  # between the layers
   },
   "lightgcn": {"layers": 3},
-  "vbpr": {"content_width": 64},
-  "mmgcn": {"layers": 3, "latent": 256, "train_tables": True},
+  "vbpr": {"content_width": 64, "l2": 1e-2},
+  "mmgcn": {
+    "layers": 3,
+    "latent": 64,  # wider modalities are first mapped to this many
+    "train_tables": True,  # False: the public code's
+    "l2": 1e-3,
+  },
   "grcn": {
     "layers": 2,
     "routing": 3,  # rounds
     "routing_target": "user",  # or item, the public code's
     "pruning": "hard",  # or soft
+    "l2": 1e-3,
   },
   "lattice": {
     "layers": 2,

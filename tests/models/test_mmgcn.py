@@ -13,7 +13,7 @@ from mmgrec_jax.models.mmgcn import MMGCN
 
 
 class MapsVisual(nn.Module):
-  """The oracle maps its 5 visual features to 256, which we would not do."""
+  """The oracle maps its 5 visual features to 256, which is not wide."""
 
   train_tables: bool = False
 
@@ -22,7 +22,7 @@ class MapsVisual(nn.Module):
     v = nn.Dense(256, name="map_v")(inputs.features["v"])
     features = {**inputs.features, "v": v}
     inputs = dataclasses.replace(inputs, features=features)
-    model = MMGCN(width=8, train_tables=self.train_tables, name="mmgcn")
+    model = MMGCN(8, latent=256, train_tables=self.train_tables, name="mmgcn")
     return model(inputs, user_B, train)
 
 

@@ -14,12 +14,12 @@ class LATTICE(nn.Module):
   """LightGCN whose items also get h, from items with alike features.
 
   Per modality a graph S of the `neighbours` items of largest cosine similarity
-  (eq. 1-2; an item is its own first), of the features once, and of a linear
-  map of them (eq. 4) anew at the first step of an epoch and for evaluation.
-  With a softmax over modalities, w (eq. 6-7), the graph is
+  (an item is its own first), of the features once, and of a linear
+  map of them anew at the first step of an epoch and for evaluation.
+  With a softmax over modalities, w, the graph is
     original * sum w_m norm(S_m) + (1 - original) * norm(sum w_m S~_m),
-  norm(S) = D^-1/2 S D^-1/2 (eq. 3); h is `item_layers` steps over it (eq. 8)
-  and is added, as a row of norm 1, to LightGCN's items (eq. 9).
+  norm(S) = D^-1/2 S D^-1/2; h is `item_layers` steps over it
+  and is added, as a row of norm 1, to LightGCN's items.
 
   Only that first step has a gradient for the map and w, as in the public code:
   the graph is constant in the others, in the collection `state`.

@@ -100,8 +100,9 @@ class Encoder(nn.Module):
   """Layers of light self-attention: no residual, no feed-forward, one head.
 
   h' = LayerNorm(attention of (h + r_l) to (h + r_l) over h). As attention has
-  one head, W^Q W^K^T and W^V W^O are one matrix each: a key's own projection
-  is saved, and b^K has no effect. The last layer needs the user's row only.
+  one head, W^Q W^K^T and W^V W^O are one matrix each; b^K has no effect. Before
+  the first layer a token is what its node is, so nodes are projected, not
+  tokens. After the last only the user's own token counts.
   """
 
   layers: int
@@ -130,33 +131,48 @@ class Encoder(nn.Module):
     )
     zeros, ones = nn.initializers.zeros, nn.initializers.ones
     # Of queries, keys, values and what attention gives.
-    W_Lx4xDxD = self.param("kernel", xavier, (L, 4, D, D))
-    b_Lx4xD = self.param("bias", zeros, (L, 4, D))
+    W_4xLxDxD = self.param("kernel", xavier, (4, L, D, D))
+    b_4xLxD = self.param("bias", zeros, (4, L, D))
+    (W_q, W_k, W_v, W_o), (b_q, _, b_v, b_o) = W_4xLxDxD, b_4xLxD
     scale_LxD = self.param("norm_scale", ones, (L, D))
     shift_LxD = self.param("norm_bias", zeros, (L, D))
     rate = self.dropout if train else 0.0
+    who_asks = [slice(None)] * (L - 1) + [slice(1)]
 
-    def layer(n, h_TxD, x_TxD, valid_T, key):
-      (W_q, W_k, W_v, W_o), (b_q, _, b_v, b_o) = W_Lx4xDxD[n], b_Lx4xD[n]
-      queries = x_TxD[:1] if n == L - 1 else x_TxD
-      logits = (queries @ (W_q @ W_k.T) + (W_k @ b_q)[None]) @ x_TxD.T
-      logits /= D**0.5 * self.temperature
-      p = nn.softmax(jnp.where(valid_T[None], logits, -jnp.inf))
-      if rate:
-        keep = jax.random.bernoulli(key, 1 - rate, p.shape)
-        p = jnp.where(keep, p / (1 - rate), 0)
-      # Dropout leaves a row of p with another sum than 1.
-      sums = p.sum(axis=1, keepdims=True)
-      out = (p @ h_TxD) @ (W_v @ W_o) + sums * (b_v @ W_o)[None] + b_o[None]
-      out = nn.standardize(out, axis=-1, epsilon=1e-5)
-      return out * scale_LxD[n][None] + shift_LxD[n][None]
+    def queries(n, x_QxD):
+      q_QxD = x_QxD @ (W_q[n] @ W_k[n].T) + (W_k[n] @ b_q[n])[None]
+      return q_QxD / (D**0.5 * self.temperature)
+
+    def values(n, h_QxD):
+      return h_QxD @ (W_v[n] @ W_o[n])
+
+    def attention(n, q_QxD, x_TxD, valid_T, key):
+      p_QxT = nn.softmax(jnp.where(valid_T[None], q_QxD @ x_TxD.T, -jnp.inf))
+      if not rate:
+        return p_QxT
+      key = jax.random.fold_in(key, n)
+      keep_QxT = jax.random.bernoulli(key, 1 - rate, p_QxT.shape)
+      return jnp.where(keep_QxT, p_QxT / (1 - rate), 0)
+
+    def finish(n, out_QxD, p_QxT):
+      # Dropout leaves rows of p with other sums than 1.
+      sum_Qx1 = p_QxT.sum(axis=1, keepdims=True)
+      out_QxD += sum_Qx1 * (b_v[n] @ W_o[n])[None] + b_o[n][None]
+      out_QxD = nn.standardize(out_QxD, axis=-1, epsilon=1e-5)
+      return out_QxD * scale_LxD[n][None] + shift_LxD[n][None]
+
+    x_NxD = h_NxD + r[0]
+    q_NxD, v_NxD = queries(0, x_NxD), values(0, h_NxD)
 
     def encode(row):
       node_T, valid_T, key = row
-      h = h_NxD[node_T]
-      for n, r_NxD in enumerate(r):
-        here = jax.random.fold_in(key, n)
-        h = layer(n, h, h + r_NxD[node_T], valid_T, here)
+      q = q_NxD[node_T[who_asks[0]]]
+      p = attention(0, q, x_NxD[node_T], valid_T, key)
+      h = finish(0, p @ v_NxD[node_T], p)
+      for n in range(1, L):
+        x = h + r[n][node_T]
+        p = attention(n, queries(n, x[who_asks[n]]), x, valid_T, key)
+        h = finish(n, values(n, p @ h), p)
       return h[0]
 
     key = self.make_rng("dropout") if rate else jax.random.key(0)

@@ -64,6 +64,7 @@ MODELS = {
     "original": 0.9,  # share of the graphs of the features as they are
     "laplacian": "symmetric",  # or the public code's row_self_loops
     "trainable_features": False,  # True in the public code
+    "l2": 3e-3,
   },
   "invrl": {
     "negatives": 20,
@@ -92,7 +93,7 @@ MODELS = {
   "lightgt": {
     "layers": 2,  # of LightGCN and of the encoders
     "history_length": 20,
-    "id_share": 0.05,  # of the score
+    "id_share": 0.5,  # of the score; 0.05 in the public code
     "dropout": 0.1,  # of attention
     "temperature": 1.0,  # 100 in the public code
     "target_in_history": False,  # True in the public code

@@ -37,11 +37,8 @@ def tree(found, kind):
   def encoder(name):
     layers = [f"{name}.layers.{n}" for n in range(2)]
     linear = [
-      [
-        dense(f"{layer}.self_attn.0.{part}_proj")
-        for part in ("q_in", "k_in", "v_in", "out")
-      ]
-      for layer in layers
+      [dense(f"{layer}.self_attn.0.{part}_proj") for layer in layers]
+      for part in ("q_in", "k_in", "v_in", "out")
     ]
     stack = lambda what: np.array([[p[what] for p in row] for row in linear])
     norm = lambda what: np.array([get(f"{at}.norm1.{what}") for at in layers])

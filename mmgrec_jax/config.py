@@ -201,6 +201,7 @@ TIGER = {
     "encoder": "sinusoidal",
     "item_embedding": "rec_id",
     "history_order": "time",
+    "optimizer": {"learning_rate": 3e-3},
   },
 }
 

@@ -158,7 +158,7 @@ def _add_stages(config: Config) -> None:
   config.rqvae.batch_size = 2048  # items
   config.rqvae.steps_per_epoch = 100
   config.rqvae.epochs = 30  # at most, after the GCN is done
-  config.rqvae.patience = 20  # epochs without a lower loss on all items
+  config.rqvae.patience = 20  # epochs without a better reconstruction
   config.rqvae.eval_every = 1
   config.rqvae.optimizer = optimizer_defaults()
 

@@ -5,6 +5,7 @@ of logits is `graph.segment_softmax`.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,6 @@ import jax.numpy as jnp
 CHUNK = 512
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def edge_sum(
   weight_ExH: jax.Array,
   h_SxHxD: jax.Array,
@@ -26,7 +26,12 @@ def edge_sum(
 
   H heads (or modalities), each with its own weights and vectors.
   """
+  out: Any = _edge_sum(weight_ExH, h_SxHxD, sender_E, receiver_E, n_receivers)
+  return out
 
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _edge_sum(weight_ExH, h_SxHxD, sender_E, receiver_E, n_receivers):
   def add(sum_RxHxD, chunk):
     weight_CxH, sender_C, receiver_C = chunk
     part_CxHxD = weight_CxH[..., None] * h_SxHxD[sender_C]
@@ -74,7 +79,7 @@ def _in_chunks(*arrays_E: jax.Array) -> list[jax.Array]:
 # Each one's gradient is made of the two again, so that neither pass ever holds
 # E x D numbers.
 def _edge_sum_forward(weight, h, sender, receiver, n_receivers):
-  out = edge_sum(weight, h, sender, receiver, n_receivers)
+  out = _edge_sum(weight, h, sender, receiver, n_receivers)
   return out, (weight, h, sender, receiver)
 
 
@@ -103,5 +108,5 @@ def _edge_dot_backward(saved, g_ExH):
   )
 
 
-edge_sum.defvjp(_edge_sum_forward, _edge_sum_backward)
+_edge_sum.defvjp(_edge_sum_forward, _edge_sum_backward)
 edge_dot.defvjp(_edge_dot_forward, _edge_dot_backward)

@@ -62,6 +62,11 @@ SMALL = {
 }
 
 
+def chosen(run: Run) -> tuple[str, ...]:
+  """All models; a few of each kind where only the code is tried."""
+  return ("mf", "lightgcn", "lattice") if run.small else tuple(MODELS)
+
+
 def made_up_data(case: Case) -> Dataset:
   """Interactions with skewed degrees, all of them training; random features."""
   size, rng = case.size, np.random.default_rng(0)
@@ -99,7 +104,7 @@ def make_task(config: configs.Config, inputs: cf.Inputs) -> Task:
 
 def steps_of(task: Task, first: int, n: int) -> Callable[[], Any]:
   """Does `n` steps from the step `first` of an epoch. Returns their metrics."""
-  state = task.init().replace(step=jnp.int32(first))
+  state = task.init().replace(step=jnp.int32(first))  # type: ignore
   planned = jax.jit(task.plan)(task.data, jax.random.key(1))
 
   @jax.jit
@@ -116,7 +121,7 @@ def steps_of(task: Task, first: int, n: int) -> Callable[[], Any]:
 def every_model(run: Run, case: Case, data: Dataset) -> None:
   """Steps of all models, and what a whole epoch takes beside LightGCN's."""
   firsts, contestants = {}, []
-  for name in MODELS:
+  for name in chosen(run):
     config = config_of(name, case)
     task = make_task(config, make_inputs(config, data))
     firsts[name] = task.steps_per_epoch, steps_of(task, first=0, n=1)
@@ -220,7 +225,7 @@ def peak_bytes() -> int:
 def memory_of_all(run: Run) -> None:
   """One process a model. Says which need more than the limit."""
   found = {}
-  for name in MODELS:
+  for name in chosen(run):
     module = "experiments.benchmarks.models"
     command = [sys.executable, "-m", module, f"--memory={name}"]
     child = subprocess.run(

@@ -87,7 +87,9 @@ class Triples:
 def prepare(model: nn.Module, inputs: Inputs) -> Inputs:
   """With what `model.prepare(inputs)`, where there is one, makes of them."""
   make = getattr(model, "prepare", None)
-  return inputs if make is None else inputs.replace(prepared=make(inputs))
+  if make is None:
+    return inputs
+  return inputs.replace(prepared=make(inputs))  # type: ignore
 
 
 def half_square(*tables: jax.Array) -> jax.Array:

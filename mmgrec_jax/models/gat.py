@@ -4,6 +4,7 @@ import jax
 from flax import linen as nn
 
 from mmgrec_jax.models import collaborative as cf
+from mmgrec_jax.nn.dropout import Dropout
 from mmgrec_jax.nn.graph_attention import GraphAttention
 
 
@@ -31,6 +32,6 @@ class GAT(nn.Module):
       inputs.graph, x_NxH
     )
     h_NxH = nn.leaky_relu(h_NxH, 0.01)
-    h_NxH = nn.Dropout(self.dropout, deterministic=not train)(h_NxH)
+    h_NxH = Dropout(self.dropout)(h_NxH, deterministic=not train)
     h_NxD = GraphAttention(self.width, name="layer_2")(inputs.graph, h_NxH)
     return cf.of_outputs(h_NxD[:U][user_B], h_NxD[U:])

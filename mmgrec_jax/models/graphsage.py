@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mmgrec_jax.models import collaborative as cf
+from mmgrec_jax.nn.dropout import Dropout
 from mmgrec_jax.nn.graph_conv import GraphConv
 
 
@@ -30,7 +31,7 @@ class GraphSAGE(nn.Module):
     self, inputs: cf.Inputs, user_B: jax.Array, train: bool
   ) -> cf.Embedded:
     U = inputs.n_users
-    drop = lambda rate, h: nn.Dropout(rate, deterministic=not train)(h)
+    drop = lambda rate, h: Dropout(rate)(h, deterministic=not train)
     layer = lambda width, name: GraphConv(width, use_bias=True, name=name)
     table = lambda name, rows: self.param(
       name, cf.xavier_uniform, (rows, self.hidden)

@@ -6,6 +6,7 @@ from flax import linen as nn
 
 from mmgrec_jax.graph import degrees, neighbour_sum, propagate
 from mmgrec_jax.models import collaborative as cf
+from mmgrec_jax.nn.dropout import Dropout
 
 
 class NGCF(nn.Module):
@@ -44,7 +45,7 @@ class NGCF(nn.Module):
         e_NxD = leaky(one_NxD + two_NxD)
       else:
         e_NxD = leaky(one_NxD) + leaky(two_NxD)
-      e_NxD = nn.Dropout(self.dropout, deterministic=not train)(e_NxD)
+      e_NxD = Dropout(self.dropout)(e_NxD, deterministic=not train)
       parts.append(cf.normalise(e_NxD))
     h_NxC = jnp.concatenate(parts, axis=1)
     return cf.of_outputs(h_NxC[:U][user_B], h_NxC[U:])

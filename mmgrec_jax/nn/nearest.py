@@ -49,12 +49,15 @@ def normalise_rows(matrix: SparseRows) -> SparseRows:
   """D^-1/2 S D^-1/2, D the row sums; where one is not positive, zeros."""
   sum_R = matrix.weight_RxC.sum(axis=1)
   scale_R = jnp.where(sum_R > 0, jnp.where(sum_R > 0, sum_R, 1) ** -0.5, 0)
-  return matrix.replace(
-    weight_RxC=scale_R[:, None] * matrix.weight_RxC * scale_R[matrix.index_RxC]
+  index_RxC, weight_RxC = matrix.index_RxC, matrix.weight_RxC
+  return SparseRows(
+    index_RxC, scale_R[:, None] * weight_RxC * scale_R[index_RxC]
   )
 
 
-def weighted_sum(parts: list[tuple[jax.Array, SparseRows]]) -> SparseRows:
+def weighted_sum(
+  parts: list[tuple[jax.Array | float, SparseRows]],
+) -> SparseRows:
   """Sum of scalars times matrices."""
   return SparseRows(
     jnp.concatenate([m.index_RxC for _, m in parts], axis=1),

@@ -132,7 +132,7 @@ def _train_encoder(
 def _train_rqvae(
   config: Config, x_IxC: jax.Array, folder: Workdir
 ) -> dict[str, np.ndarray]:
-  """The RQ-VAE on the final h, until its loss stops falling."""
+  """The RQ-VAE on the final h, until it rebuilds it no better."""
   model = _rqvae(config)
   # It followed h while h moved; the final h deserves a fresh k-means start.
   start = embedding.init_rqvae(

@@ -215,7 +215,11 @@ def embedding_task(
 
 
 def rqvae_task(rqvae: RQVAE, x_IxC: jax.Array, params: Any, settings) -> Task:
-  """L_rqvae alone, once h is final, until its loss on all items stops falling.
+  """L_rqvae alone, once h is final, until items are rebuilt no better.
+
+  The reconstruction decides, not the whole loss: the codebook term grows with
+  the latents' scale, which on high-dimensional features would call the first
+  epoch the best.
 
   Args:
     x_IxC: what is quantized.
@@ -232,9 +236,11 @@ def rqvae_task(rqvae: RQVAE, x_IxC: jax.Array, params: Any, settings) -> Task:
       rqvae, optimizer, settings, state, x_IxC, epoch_ends, key, axis_name
     )
 
-  total_loss = parallel.everywhere(
-    lambda params, x: rqvae_loss(rqvae, params, x, settings.beta)[0]
-  )
+  def reconstruction(params, x):
+    _, (terms, _) = rqvae_loss(rqvae, params, x, settings.beta)
+    return terms["reconstruction"]
+
+  error = parallel.everywhere(reconstruction)
   x_everywhere = parallel.replicate(x_IxC)
   batch = parallel.global_batch(settings.batch_size)
   return Task(
@@ -243,7 +249,7 @@ def rqvae_task(rqvae: RQVAE, x_IxC: jax.Array, params: Any, settings) -> Task:
     init=lambda: rqvae_state(rqvae, optimizer, params),
     plan=lambda data, key: (),
     step=step,
-    validate=lambda params: -float(total_loss(params, x_everywhere)[0]),
+    validate=lambda params: -float(error(params, x_everywhere)[0]),
     steps_per_epoch=steps,
     samples_per_epoch=steps * batch,
   )

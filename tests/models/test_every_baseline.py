@@ -1,5 +1,7 @@
 """What holds for every model of the table."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,13 +31,20 @@ def set_dropout(config, rate):
 
 
 def vectors(model, inputs, params):
-  return map(np.asarray, embed_everyone(model, params, inputs))
+  everyone = jax.jit(
+    lambda params, inputs: embed_everyone(model, params, inputs)
+  )
+  return map(np.asarray, everyone(params, inputs))
 
 
 def start(model, inputs):
-  return model.init(jax.random.key(0), inputs, jnp.arange(7), train=False)[
-    "params"
-  ]
+  # Compiled as a whole: one by one, operations take ten times as long.
+  init = jax.jit(
+    lambda inputs: model.init(
+      jax.random.key(0), inputs, jnp.arange(7), train=False
+    )
+  )
+  return init(inputs)["params"]
 
 
 def test_the_table_and_the_settings_name_the_same_models():
@@ -60,7 +69,7 @@ def test_cold_items_and_users_have_finite_scores_and_gradients(
     h_user, h_item = embed_everyone(model, params, inputs)
     return (h_user @ h_item.T).sum()
 
-  gradient = jax.tree.leaves(jax.grad(total)(params))
+  gradient = jax.tree.leaves(jax.jit(jax.grad(total))(params))
   assert all(np.isfinite(g).all() for g in gradient)
 
 

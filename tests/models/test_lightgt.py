@@ -78,7 +78,7 @@ def embed(model, params, inputs, user_B=None):
 def inputs(found, tiny_inputs, monkeypatch):
   """The oracle's: rows in order, and 1e-5 added to the degrees."""
   monkeypatch.setattr(
-    sampling, "_shuffled", lambda key, data: jnp.arange(len(data.item_E))
+    sampling, "shuffle_rows", lambda key, data: jnp.arange(len(data.item_E))
   )
   graph = jnp.asarray(found["graph_dense"], jnp.float32)
   monkeypatch.setattr(lightgt, "propagate", lambda _, h: graph @ h)

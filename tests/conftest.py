@@ -25,6 +25,13 @@ from mmgrec_jax.data.synthetic import make_synthetic  # noqa: E402
 from mmgrec_jax.training import parallel  # noqa: E402
 
 
+@pytest.fixture(autouse=True, scope="module")
+def forget_programs():
+  """XLA aborts when all compiled programs together map too much memory."""
+  yield
+  jax.clear_caches()
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
   return np.random.default_rng(0)

@@ -31,9 +31,7 @@ def set_dropout(config, rate):
 
 
 def vectors(model, inputs, params):
-  everyone = jax.jit(
-    lambda params, inputs: embed_everyone(model, params, inputs)
-  )
+  everyone = jax.jit(functools.partial(embed_everyone, model))
   return map(np.asarray, everyone(params, inputs))
 
 

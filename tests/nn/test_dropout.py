@@ -39,7 +39,7 @@ def test_the_gradient_passes_where_entries_are_kept(rng):
 def test_masks_of_other_keys_rows_and_columns_are_unrelated():
   keys = jax.random.split(jax.random.key(3), 20)
   bits = jnp.stack([hashed_bits(k, (64, 256)) for k in keys])
-  mask = np.asarray(bits >= 2**31, np.float64)
+  mask = (np.asarray(bits) >= 2**31).astype(float)
   for rows in (
     mask.reshape(20, -1),
     mask.transpose(1, 0, 2).reshape(64, -1),

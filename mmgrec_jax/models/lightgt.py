@@ -73,7 +73,7 @@ class LightGT(nn.Module):
     own_UxD = self.param("user_token", cf.xavier_normal, (U, D))
     z, x = [], []
     for m, f_IxF in sorted(inputs.features.items()):
-      x.append(nn.Dense(D, name=f"{m}_linear")(cf.normalise(f_IxF)))
+      x.append(DenseOfUnitRows(D, name=f"{m}_linear")(f_IxF))
       position = nn.Dense(D, name=f"{m}_position")
       encoder = Encoder(
         self.layers, self.temperature, self.dropout, name=f"{m}_encoder"
@@ -94,6 +94,24 @@ class LightGT(nn.Module):
     return sampling.draw_histories(
       key, inputs.interactions, user_B, self.history_length, left_out
     )
+
+
+class DenseOfUnitRows(nn.Module):
+  """A linear map of rows scaled to norm 1, without a scaled copy of them all:
+  the features of a large catalogue are most of a step's memory.
+  """
+
+  width: int
+
+  @nn.compact
+  def __call__(self, x_RxF: jax.Array) -> jax.Array:
+    """[R, F] -> [R, width]."""
+    shape = (x_RxF.shape[1], self.width)
+    kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+    bias = self.param("bias", nn.initializers.zeros, shape[1:])
+    square_Rx1 = (x_RxF**2).sum(axis=1, keepdims=True)
+    scale_Rx1 = jax.lax.rsqrt(jnp.maximum(square_Rx1, 1e-24))
+    return (x_RxF @ kernel) * scale_Rx1 + bias[None]
 
 
 class Encoder(nn.Module):

@@ -166,6 +166,12 @@ def propagate(graph: Graph, h_NxD: jax.Array) -> jax.Array:
   return scale_N[:, None] * neighbour_sum(graph, scale_N[:, None] * h_NxD)
 
 
+def mean_with_itself(graph: Graph, h_NxD: jax.Array) -> jax.Array:
+  """(D + I)^-1 (A + I) h: the mean of each node and its neighbours. [N, D]."""
+  n_Nx1 = 1 + degrees(graph, len(h_NxD))[:, None]
+  return (h_NxD + neighbour_sum(graph, h_NxD)) / n_Nx1
+
+
 def segment_softmax(
   logits_E: jax.Array, receiver_E: jax.Array, n_nodes: int
 ) -> jax.Array:

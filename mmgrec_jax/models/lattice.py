@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mmgrec_jax.graph import degrees, neighbour_sum, propagate
+from mmgrec_jax.graph import mean_with_itself, propagate
 from mmgrec_jax.models import collaborative as cf
 from mmgrec_jax.nn import nearest
 from mmgrec_jax.nn.nearest import SparseRows
@@ -60,15 +60,12 @@ class LATTICE(nn.Module):
     user_BxD, out_IxD = mean_NxD[:U][user_B], mean_NxD[U:]
     if inputs.features:
       out_IxD += cf.normalise(self._over_item_graph(inputs, item_IxD, train))
-    return cf.Embedded(
-      user_BxD, out_IxD, cf.half_square(user_BxD), cf.half_square(out_IxD)
-    )
+    return cf.of_outputs(user_BxD, out_IxD)
 
   def _propagate(self, graph, h_NxD):
     if self.laplacian == "symmetric":
       return propagate(graph, h_NxD)
-    neighbours_N = degrees(graph, len(h_NxD))
-    return (h_NxD + neighbour_sum(graph, h_NxD)) / (1 + neighbours_N)[:, None]
+    return mean_with_itself(graph, h_NxD)
 
   def _over_item_graph(self, inputs, h_IxD, train):
     """`item_layers` steps over the item graph, rebuilt where that is due."""

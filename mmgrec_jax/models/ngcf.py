@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mmgrec_jax.graph import degrees, neighbour_sum, propagate
+from mmgrec_jax.graph import mean_with_itself, propagate
 from mmgrec_jax.models import collaborative as cf
 from mmgrec_jax.nn.dropout import Dropout
 
@@ -55,6 +55,5 @@ class NGCF(nn.Module):
     if self.laplacian == "symmetric":
       near_NxD = propagate(graph, e_NxD)
       return near_NxD, near_NxD + e_NxD
-    degree_Nx1 = degrees(graph, len(e_NxD))[:, None]
-    mean_NxD = (neighbour_sum(graph, e_NxD) + e_NxD) / (degree_Nx1 + 1)
+    mean_NxD = mean_with_itself(graph, e_NxD)
     return mean_NxD, mean_NxD

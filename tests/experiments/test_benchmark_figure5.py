@@ -1,29 +1,12 @@
 import importlib.util
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
 HAS_FAISS = importlib.util.find_spec("faiss") is not None
 SIZES = (1_000, 4_000)
 EXACT = ["jax", "numpy", *["faiss"] * HAS_FAISS]
 
 
-def test_figure5_benchmark_runs_and_searches_agree(tmp_path):
-  command = [sys.executable, "-m", "experiments.benchmarks.figure5", "--small"]
-  # Speed of what is compiled does not matter here, speed of compiling does.
-  flags = "--xla_backend_optimization_level=0"
-  done = subprocess.run(
-    [*command, f"--out={tmp_path}"],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    env=os.environ | {"XLA_FLAGS": flags},
-  )
-  assert done.returncode == 0, done.stderr
-  found = json.loads((tmp_path / "figure5.json").read_text())
+def test_figure5_benchmark_runs_and_searches_agree(run_small):
+  found = run_small("figure5")
   assert found["small"] and found["sizes"] == list(SIZES)
 
   rivals = [f"MF, exact, {name}" for name in EXACT]

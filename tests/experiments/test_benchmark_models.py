@@ -1,27 +1,10 @@
 import importlib.util
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 
-def test_models_benchmark_runs_and_lightgcn_agrees_with_torch(tmp_path):
-  command = [sys.executable, "-m", "experiments.benchmarks.models", "--small"]
-  # Speed of what is compiled does not matter here, speed of compiling does.
-  flags = "--xla_backend_optimization_level=0"
-  done = subprocess.run(
-    [*command, f"--out={tmp_path}"],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    env=os.environ | {"XLA_FLAGS": flags},
-  )
-  assert done.returncode == 0, done.stderr
-  found = json.loads((tmp_path / "models.json").read_text())
+def test_models_benchmark_runs_and_lightgcn_agrees_with_torch(run_small):
+  found = run_small("models")
 
   rival = {"lightgcn/torch CSR"} if HAS_TORCH else set()
   others = {"models/mf", "models/lattice"}

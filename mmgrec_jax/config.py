@@ -11,7 +11,8 @@ from mmgrec_jax.errors import UserError
 from mmgrec_jax.models import settings as baselines
 
 ConfigDict = ml_collections.ConfigDict
-SYSTEMS = (*baselines.MODELS, "tiger")  # beside mmgrec
+# Beside mmgrec.
+SYSTEMS = (*baselines.ITEM_ITEM, *baselines.MODELS, "tiger")
 # A ConfigDict whose attributes a type checker lets pass.
 Config = Any
 
@@ -95,6 +96,10 @@ def default_config(system: str = "mmgrec") -> Config:
     _add_stages(config)
     del config.embed
     config.update(TIGER)
+  elif system in baselines.ITEM_ITEM:
+    for trained_only in ("width", "feature_norm", "graph", "train"):
+      del config[trained_only]
+    config.model = ConfigDict(baselines.ITEM_ITEM[system])
   else:
     model = baselines.of_model(system)
     optimizer = optimizer_defaults(**model.pop("optimizer"))
@@ -103,7 +108,7 @@ def default_config(system: str = "mmgrec") -> Config:
 
 
 def _shared_defaults() -> Config:
-  """What every system has."""
+  """What every system has; one without training has no use for some."""
   config: Config = ConfigDict()
   config.name = "mmgrec"  # of the default workdir, runs/<name>
   config.data = ""  # data set folder, or 'synthetic'
@@ -348,7 +353,7 @@ def check(config: Config) -> None:
         f"config.{key} is set but has no effect unless config.{needs} is"
         f" {wanted!r}; drop it or set that."
       )
-  may_be_zero = ("seed", "l2", "weight_decay", "momentum")
+  may_be_zero = ("seed", "l2", "weight_decay", "momentum", "shrink")
   for key, value in values.items():
     name = key.rsplit(".", 1)[-1]
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -364,6 +369,8 @@ def check(config: Config) -> None:
       f"config.model.heads = {config.model.heads}: it must divide"
       f" config.model.hidden, {config.model.hidden}."
     )
+  if config.system == "ease" and config.model.l2 == 0:
+    raise UserError("config.model.l2 = 0: ease has no solution without it.")
   if not config.evaluation.cutoffs or min(config.evaluation.cutoffs) < 1:
     raise UserError("config.evaluation.cutoffs needs numbers of 1 or more.")
   if 10 not in config.evaluation.cutoffs:

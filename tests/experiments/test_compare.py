@@ -85,7 +85,7 @@ def test_a_failed_run_ends_alone_and_the_same_command_goes_on(tmp_path):
 @pytest.mark.parametrize(
   ("arguments", "says"),
   [
-    (["--models=mf,lightgnc"], "'lightgnc'; there are all, mf, .*tiger"),
+    (["--models=mf,lightgnc"], "'lightgnc'; there are all, itemknn, .*tiger"),
     (["--seeds=0,one"], "--seeds=0,one: give whole numbers"),
     (["--config.seed=3"], "give --seeds"),
     (["--config.generator.head=3"], "did you mean config.generator.heads"),

@@ -234,7 +234,7 @@ def to_markdown(number: int, summary: Mapping[str, Any]) -> str:
   lines += [*_data_table(summary["dataset"]), ""]
   lines += [f"Fingerprint of the data: {summary['dataset']['fingerprint']}", ""]
   if summary["settings_not_the_papers"]:
-    lines += ["MMGRec's settings, the paper's (there) and these (now):", ""]
+    lines += ["MMGRec's settings: the preset paper's (there), these (now):", ""]
     lines += [f"- {one}" for one in summary["settings_not_the_papers"]]
     lines.append("")
   return "\n".join(lines)

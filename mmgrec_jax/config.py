@@ -11,7 +11,8 @@ from mmgrec_jax.errors import UserError
 from mmgrec_jax.models import settings as baselines
 
 ConfigDict = ml_collections.ConfigDict
-SYSTEMS = (*baselines.MODELS, "tiger")  # beside mmgrec
+# Beside mmgrec.
+SYSTEMS = (*baselines.ITEM_ITEM, *baselines.MODELS, "tiger")
 # What gives MMGRec its h_u and h_i: the paper's GCN, or a baseline.
 EMBEDDINGS = ("gcn", *baselines.MODELS)
 # A ConfigDict whose attributes a type checker lets pass.
@@ -104,6 +105,10 @@ def default_config(system: str = "mmgrec", embedding: str = "gcn") -> Config:
   model = embedding if system == "mmgrec" else system
   if model == "gcn":
     _add_gcn(config)
+  elif model in baselines.ITEM_ITEM:
+    for trained_only in ("width", "feature_norm", "graph", "train"):
+      del config[trained_only]
+    config.model = ConfigDict(baselines.ITEM_ITEM[model])
   else:
     _add_model(config, model)
   if system == "mmgrec" and model in EMBEDDING_SETTINGS:
@@ -122,7 +127,7 @@ def model_name(config: Config) -> str:
 
 
 def _shared_defaults() -> Config:
-  """What every system has."""
+  """What every system has; one without training has no use for some."""
   config: Config = ConfigDict()
   config.name = "mmgrec"  # of the default workdir, runs/<name>
   config.data = ""  # data set folder, or 'synthetic'
@@ -420,7 +425,7 @@ def check(config: Config) -> None:
         f"config.{key} is set but has no effect unless config.{needs} is"
         f" {wanted!r}; drop it or set that."
       )
-  may_be_zero = ("seed", "l2", "weight_decay", "momentum")
+  may_be_zero = ("seed", "l2", "weight_decay", "momentum", "shrink")
   for key, value in values.items():
     name = key.rsplit(".", 1)[-1]
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -443,6 +448,8 @@ def check(config: Config) -> None:
       "config.generator.user_token and soft_targets need vectors of users and"
       " items, which tiger has not."
     )
+  if config.system == "ease" and config.model.l2 == 0:
+    raise UserError("config.model.l2 = 0: ease has no solution without it.")
   if not config.evaluation.cutoffs or min(config.evaluation.cutoffs) < 1:
     raise UserError("config.evaluation.cutoffs needs numbers of 1 or more.")
   if 10 not in config.evaluation.cutoffs:

@@ -9,12 +9,14 @@ from mmgrec_jax import config as configs
 from mmgrec_jax.config import Config
 from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.decoding.trie import build_trie
+from mmgrec_jax.models import settings as baselines
 from mmgrec_jax.models.generator import Generator, Vectors
 from mmgrec_jax.report import tables
 from mmgrec_jax.stages import (
   collaborative,
   embed,
   generate,
+  item_item,
   load,
   rankers,
   rec_ids,
@@ -44,9 +46,11 @@ def run(config: Config, path: str | Path) -> dict:
   print(f"devices: {', '.join(str(d) for d in parallel.devices())}")
   folder = Workdir(path, config, data)
 
-  train = {"mmgrec": train_mmgrec, "tiger": train_tiger}.get(
-    config.system, train_baseline
-  )
+  train = {
+    "mmgrec": train_mmgrec,
+    "tiger": train_tiger,
+    **dict.fromkeys(baselines.ITEM_ITEM, make_item_item),
+  }.get(config.system, train_baseline)
   systems = {
     "popularity": inner_product_system(
       config, data, results.popularity_vectors(data)
@@ -122,3 +126,12 @@ def train_baseline(config: Config, data: Dataset, folder: Workdir) -> dict:
   """One baseline, ready to be scored."""
   vectors = collaborative.train_baseline(config, data, folder)
   return {config.system: inner_product_system(config, data, vectors)}
+
+
+def make_item_item(config: Config, data: Dataset, folder: Workdir) -> dict:
+  """A matrix of items by items, ready to be scored."""
+  matrix = item_item.make_matrix(config, data, folder)
+  ranker = item_item.item_item_ranker(
+    config, data, max(config.evaluation.cutoffs)
+  )
+  return {config.system: (ranker, matrix)}

@@ -102,6 +102,12 @@ MODELS = {
   },
 }
 
+# Systems that are a matrix of items by items (models/item_item.py).
+ITEM_ITEM = {
+  "itemknn": {"neighbours": 100, "shrink": 0.0},
+  "ease": {"l2": 100.0, "max_gib": 8.0},  # max_gib: of memory it may take
+}
+
 # Settings that are one of a few words, by model.
 LOSSES = ("bpr", "softmax")
 CHOICES: dict[str, dict[str, tuple[str, ...]]] = {

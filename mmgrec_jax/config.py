@@ -157,7 +157,7 @@ def _shared_defaults() -> Config:
 def _add_stages(config: Config) -> None:
   """MMGRec's own."""
   config.dtype = "float32"  # of the generator's compute; parameters stay f32
-  config.evaluation.beam_width = 50  # of the final evaluation
+  config.evaluation.beam_width = 100  # of the final evaluation
   config.evaluation.valid_beam_width = 20  # between epochs
 
   config.rqvae = ConfigDict()  # eq. 6-9, L_rqvae of eq. 10
@@ -242,7 +242,7 @@ EMBEDDING_SETTINGS = {
   }
 }
 # Weights of h_u . h_i in the order of the beams, tried on validation.
-RESCORE = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
+RESCORE = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 # TIGER (Rajput et al. 2023) in MMGRec's stages: Rec-IDs of the features alone,
 # in and out; the history is a sequence.

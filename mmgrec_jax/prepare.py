@@ -171,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = prepare(args)
     save_dataset(data, args.out)
   except UserError as error:
-    print(f"error: {error}", file=sys.stderr)
+    print("error:", *str(error).split("\n"), file=sys.stderr)
     return 2
   facts = data.statistics()
   print(f"\n{statistics_table(facts)}\n")

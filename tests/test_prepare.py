@@ -212,6 +212,14 @@ def test_flags_that_a_stored_split_rules_out_are_refused(run, tmp_path):
   left_nothing()
 
 
+def test_a_reason_of_several_lines_is_still_one_line(run, tmp_path):
+  (tmp_path / "published").mkdir()
+  (tmp_path / "published" / "trnMat.pkl").write_bytes(b"P1\n.")
+  code, _, err = run(interactions="published", user="")
+  assert code == 2 and err.count("\n") == 1
+  assert "trnMat.pkl: refused" in err
+
+
 def test_what_is_there_is_not_overwritten(run):
   assert run()[0] == 0
   before = load_dataset("mine").fingerprint

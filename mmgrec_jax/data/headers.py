@@ -6,6 +6,7 @@ The text forms may be packed with gzip (`.gz`).
 import csv
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -19,6 +20,12 @@ ATOMIC = (".inter", ".item", ".user")
 DELIMITED = (".csv", ".tsv", ".txt", *ATOMIC)
 LINES = (".jsonl", ".ndjson", ".json")
 SEPARATORS = (",", "\t", ";", "|")
+UNREADABLE = (OSError, EOFError, zlib.error)
+POLARS_ERRORS = (
+  pl.exceptions.PolarsError,
+  pl.exceptions.PanicException,
+  OSError,
+)
 
 
 def kind(path: Path) -> str:
@@ -56,7 +63,13 @@ def by_separator(path: Path) -> dict[str, list[str]]:
   line = _first_line(path)
   if kind(path) in ATOMIC:
     return {"\t": list(atomic_types(path))}
-  return {s: next(csv.reader([line], delimiter=s)) for s in SEPARATORS}
+  try:
+    return {s: next(csv.reader([line], delimiter=s)) for s in SEPARATORS}
+  except csv.Error as error:
+    raise UserError(
+      f"{path}: the first line is no header ({error}); save the file with the"
+      " line ends of Linux or Windows."
+    ) from error
 
 
 def atomic_types(path: Path) -> dict[str, str]:
@@ -76,7 +89,7 @@ def faulty_line(path: Path) -> str | None:
       return find(path, _decoded(path, file))
   except UserError as error:
     return str(error)
-  except (OSError, EOFError, csv.Error):
+  except (*UNREADABLE, csv.Error):
     return None
 
 
@@ -90,7 +103,7 @@ def _first_line(path: Path) -> str:
   try:
     with _open(path) as file:
       line = next(iter(_decoded(path, file)), "").rstrip("\r\n")
-  except (OSError, EOFError) as error:
+  except UNREADABLE as error:
     raise UserError(
       f"{path}: cannot be read ({error}); copy it again."
     ) from error
@@ -126,7 +139,7 @@ def _first_record(path: Path) -> dict:
 def _parquet_schema(path: Path) -> Mapping[str, pl.DataType]:
   try:
     return pl.read_parquet_schema(path)
-  except (pl.exceptions.PolarsError, OSError) as error:
+  except POLARS_ERRORS as error:
     raise UserError(
       f"{path}: not a readable Parquet file ({error}); write it again."
     ) from error

@@ -6,6 +6,7 @@ are built from their bytes here, and never by NumPy's own unpickling, which
 trusts what a pickle says of itself.
 """
 
+import io
 import pickle
 import re
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 from mmgrec_jax.errors import UserError
+from mmgrec_jax.files import read_array
 
 
 class _Dtype:
@@ -103,7 +105,15 @@ _PYTHON = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):
+  """In Python: in C, a number in a pickle can claim any amount of memory."""
+
+  dispatch = {
+    **pickle._Unpickler.dispatch,
+    # A bytearray is made as long as it says, bytes as long as the file is.
+    pickle.BYTEARRAY8[0]: pickle._Unpickler.dispatch[pickle.BINBYTES8[0]],
+  }
+
   def find_class(self, module_name: str, global_name: str) -> Any:
     name = f"{module_name}.{global_name}"
     if name in _PYTHON:
@@ -147,15 +157,15 @@ def load_objects(path: Path) -> Any:
         f"{path}: not a NumPy file ({error}); write it again with numpy.save."
       ) from error
     if not dtype.hasobject:
-      file.seek(0)
-      return np.lib.format.read_array(file, allow_pickle=False)
+      return read_array(path)
     loaded = _load(path, file)
   return loaded.item() if np.ndim(loaded) == 0 else loaded
 
 
 def _load(path: Path, file: IO[bytes]) -> Any:
   try:
-    return plain(_Unpickler(file, encoding="latin1").load())
+    whole = io.BytesIO(file.read())
+    return plain(_Unpickler(whole, encoding="latin1").load())
   except Exception as error:  # a crafted pickle can raise anything
     raise UserError(
       f"{path}: refused: a pickle may hold only NumPy and SciPy arrays, lists"
@@ -199,6 +209,8 @@ def _coo(_, state):
 
 def _csr(_, state):
   lengths = np.diff(state["indptr"])
+  if lengths.min() < 0 or lengths.sum() != len(state["indices"]):
+    raise ValueError("indptr and indices do not fit")
   row = np.repeat(np.arange(len(lengths)), lengths)
   return row, state["indices"], state["data"]
 

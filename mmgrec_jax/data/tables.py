@@ -158,7 +158,7 @@ def _explained(path: Path) -> Iterator[None]:
   """Turns Polars' errors into one that names the line."""
   try:
     yield
-  except (pl.exceptions.PolarsError, OSError) as error:
+  except headers.POLARS_ERRORS as error:
     reason = str(error).strip().splitlines()[0]
     raise UserError(
       headers.faulty_line(path)

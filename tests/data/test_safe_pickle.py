@@ -1,5 +1,7 @@
 import os
 import pickle
+import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,3 +145,38 @@ def test_a_matrix_whose_arrays_do_not_fit_is_named(tmp_path):
   path.write_bytes(pickle.dumps([1, 2]))
   with pytest.raises(UserError, match="holds a list, no SciPy matrix"):
     safe_pickle.edges(path, safe_pickle.load_pickle(path))
+
+
+@pytest.mark.parametrize(
+  "claim",
+  [
+    b"]r\xff\xff\xff\x7f.",  # a place in the memo: 16 GiB of pointers
+    b"\x96" + (2**35).to_bytes(8, "little") + b".",  # a bytearray
+    b"\x8e" + (2**35).to_bytes(8, "little") + b".",  # bytes
+    b"\x95" + (2**35).to_bytes(8, "little") + b".",  # a frame
+  ],
+)
+def test_a_pickle_gets_no_memory_for_what_it_only_claims(tmp_path, claim):
+  path = tmp_path / "m.pkl"
+  path.write_bytes(b"\x80\x05" + claim)
+  before = resource.getrlimit(resource.RLIMIT_AS)
+  resource.setrlimit(resource.RLIMIT_AS, (address_space() + 2**31, before[1]))
+  try:
+    assert safe_pickle.load_pickle(path) == []
+  except UserError as error:
+    assert not isinstance(error.__cause__, MemoryError)
+  finally:
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def address_space():
+  pages = int(Path("/proc/self/statm").read_text().split()[0])
+  return pages * resource.getpagesize()
+
+
+def test_an_npy_of_numbers_that_is_cut_off_is_named(tmp_path):
+  path = tmp_path / "train.npy"
+  np.save(path, np.arange(9))
+  path.write_bytes(path.read_bytes()[:-8])
+  with pytest.raises(UserError, match=r"train\.npy: not a readable"):
+    safe_pickle.load_objects(path)

@@ -127,6 +127,7 @@ def test_what_is_no_time_is_named(tmp_path, cells, says):
     ("a.csv", "", "empty; the first line names"),
     ("a.csv", "\nann,x\n", "the first line is empty"),
     ("a.csv", "user,item\n", "no row below the header"),
+    ("a.csv", "user,item\rann,x\r", "the first line is no header"),
     ("a.csv", "who,item\nann,x\n", "no column 'user'; it has 'who', 'item';"
      " name yours with --user_column"),
     ("a.csv", "user item\nann x\n", "no column 'user'; its first line is"),
@@ -169,7 +170,8 @@ def test_files_cut_off_are_named(tmp_path, rng):
   table = (tmp_path / "a.parquet").read_bytes()
   (tmp_path / "a.parquet").write_bytes(table[: len(table) // 2])
   (tmp_path / "b.csv.gz").write_text("user,item\nann,x\n")
-  for name in ("a.parquet", "a.csv.gz", "b.csv.gz"):
+  (tmp_path / "c.csv.gz").write_bytes(packed[:20] + bytes(40) + packed[60:])
+  for name in ("a.parquet", "a.csv.gz", "b.csv.gz", "c.csv.gz"):
     with pytest.raises(UserError, match=f"{name}: (not|cannot)"):
       read_interactions(tmp_path / name, "user", "item")
 

@@ -245,17 +245,16 @@ def _dataset(
   features: dict[str, np.ndarray],
   time_E: np.ndarray | None = None,
 ) -> Dataset:
-  """Items are rows of the features; users without interactions are left out."""
+  """Items are rows of the features; who has no interaction is left out."""
   if not len(user_E):
     raise UserError(f"{path}: holds no interaction; get it from its source.")
-  for field, array in {
-    "user": user_E,
-    "item": item_E,
-    "split": split_E,
-  }.items():
-    if array.dtype.kind not in "iu":
+  columns = {"user": user_E, "item": item_E, "split": split_E}
+  for field, array in columns.items():
+    whole = array.dtype.kind in "iu"
+    if not whole or array.min() < 0 or array.max() >= 2**31:
       raise UserError(
-        f"{path}: the {field} numbers are not whole; number from 0."
+        f"{path}: the {field} numbers go from {array.min()} to {array.max()};"
+        " they must be whole, from 0 to 2147483647."
       )
   rows = {modality: len(feature) for modality, feature in features.items()}
   n_items = max(int(item_E.max()) + 1, *rows.values(), 0)
@@ -267,6 +266,9 @@ def _dataset(
       )
   keep, merged = merge_duplicates(user_E, item_E)
   user_ids, user_row_E = np.unique(user_E[keep], return_inverse=True)
+  item_ids, item_row_E = np.unique(item_E[keep], return_inverse=True)
+  if features:
+    item_ids, item_row_E = np.arange(n_items), item_E[keep]
   print(
     f"{path}: {len(user_E):,} interactions, {merged:,} duplicates merged,"
     " split as stored"
@@ -274,10 +276,10 @@ def _dataset(
   return Dataset(
     name=name,
     user_E=user_row_E.astype(np.int32),
-    item_E=item_E[keep].astype(np.int32),
+    item_E=item_row_E.astype(np.int32),
     split_E=split_E[keep].astype(np.int8),
     features=features,
     user_ids=user_ids.astype(str),
-    item_ids=np.arange(n_items).astype(str),
+    item_ids=item_ids.astype(str),
     timestamp_E=None if time_E is None else time_E[keep],
   )

@@ -33,8 +33,6 @@ class _Dtype:
   def array(self, raw: Any, shape: tuple, order: str) -> np.ndarray:
     dtype = np.dtype(self.spec)
     if dtype.hasobject:
-      if not isinstance(raw, list):
-        raise ValueError("an array of objects that are none")
       flat = np.empty(len(raw), object)
       for place, value in enumerate(raw):  # lists must stay lists
         flat[place] = plain(value)

@@ -179,11 +179,15 @@ def test_each_fault_of_a_folder_is_named(tmp_path):
   for text, says in [
     (table.replace("x_label", "fold"), "no column 'x_label'"),
     (table.replace("\t0\n", "\t7\n", 1), "'split' of row 0 is 7"),
-    (table.replace("0\t1\t", "0\t1.5\t"), "the item numbers are not whole"),
+    (
+      table.replace("0\t1\t", "0\t1.5\t"),
+      "the item numbers go from 0.0 to 3.0; they",
+    ),
     (
       table.replace("3\t3\t", "3\t30\t"),
       "the visual feature has 5 rows, but .* 31",
     ),
+    (table.replace("3\t3\t", "3\t-3\t"), "the item numbers go from -3 to 3"),
     (table.splitlines()[0] + "\n", "holds no interaction"),
   ]:
     (tmp_path / "baby.inter").write_text(text)
@@ -196,3 +200,15 @@ def test_each_fault_of_a_folder_is_named(tmp_path):
   (tmp_path / "sports.inter").write_text(table)
   with pytest.raises(UserError, match=r"2 files are called \*\.inter"):
     published.read_mmrec(tmp_path, "mine")
+
+
+def test_without_features_an_item_number_may_be_anything(tmp_path):
+  write_mmrec(tmp_path)
+  for feature in tmp_path.glob("*.npy"):
+    feature.unlink()
+  table = (tmp_path / "baby.inter").read_text()
+  (tmp_path / "baby.inter").write_text(
+    table.replace("3\t3\t", "3\t2000000000\t")
+  )
+  data = published.read_mmrec(tmp_path, "mine")
+  assert data.item_ids.tolist() == ["0", "1", "2", "3", "2000000000"]

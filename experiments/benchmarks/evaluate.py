@@ -18,7 +18,8 @@ import numpy as np
 from experiments.benchmarks.graph import Size, made_up_interactions
 from experiments.benchmarks.harness import Contestant, Run, main
 from mmgrec_jax.config import Config, default_config
-from mmgrec_jax.data.dataset import TRAIN, Dataset, split_interactions
+from mmgrec_jax.data.dataset import TRAIN, Dataset
+from mmgrec_jax.data.split import split_interactions
 from mmgrec_jax.decoding.trie import build_trie
 from mmgrec_jax.evaluation.evaluate import evaluate
 from mmgrec_jax.evaluation.ranking import Ranker

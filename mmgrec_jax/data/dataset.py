@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mmgrec_jax.errors import UserError
+from mmgrec_jax.files import read_array, write_folder
 
 TRAIN, VALID, TEST = 0, 1, 2
 SPLITS = {"train": TRAIN, "valid": VALID, "test": TEST}
@@ -234,62 +235,34 @@ def check_dataset(data: Dataset) -> None:
   _check_interactions(data)
 
 
-def split_interactions(user_E: np.ndarray, seed: int) -> np.ndarray:
-  """Random 80/10/10 split of each user's interactions, int8 [E].
-
-  Of a user's n interactions round(.8 n) go to training, half of the rest,
-  rounded up, to the test, the remainder to validation.
-  """
-  rng = np.random.default_rng(seed)
-  order = np.lexsort((rng.random(len(user_E)), user_E))
-  user = user_E[order]
-  start = np.searchsorted(user, user)
-  count = np.searchsorted(user, user, side="right") - start
-  place = np.arange(len(user)) - start
-  train = (8 * count + 5) // 10
-  test = (count - train + 1) // 2
-  split = np.full(len(user), VALID, np.int8)
-  split[place < train + test] = TEST
-  split[place < train] = TRAIN
-  out = np.empty_like(split)
-  out[order] = split
-  return out
-
-
 def save_dataset(data: Dataset, folder: str | Path) -> None:
-  """Writes the folder form: interactions.npz, feat_*.npy, ids, meta.json."""
-  folder = Path(folder)
-  folder.mkdir(parents=True, exist_ok=True)
+  """Writes the folder form: interactions.npz, feat_*.npy, ids, meta.json.
+
+  The folder appears when it is whole.
+
+  Raises:
+    UserError: something is there already, or it cannot be written.
+  """
   columns = {"user": data.user_E, "item": data.item_E, "split": data.split_E}
   if data.timestamp_E is not None:
     columns["timestamp"] = data.timestamp_E
-  np.savez(folder / "interactions.npz", allow_pickle=False, **columns)
-  for modality, feature in data.features.items():
-    np.save(folder / f"feat_{modality}.npy", feature)
-  np.save(folder / "user_ids.npy", data.user_ids)
-  np.save(folder / "item_ids.npy", data.item_ids)
-  if data.titles is not None:
-    np.save(folder / "titles.npy", data.titles)
-  meta = json.dumps(data.statistics(), indent=1)
-  (folder / "meta.json").write_text(meta, encoding="utf-8")
-
-
-def _load(path: Path) -> np.ndarray:
-  try:
-    with path.open("rb") as file:
-      return np.load(file, allow_pickle=False)
-  except Exception as error:  # zip, zlib and NumPy each raise their own kind
-    raise UserError(
-      f"{path}: not a readable NumPy file without pickled objects ({error});"
-      " write it again with numpy.save."
-    ) from error
+  with write_folder(Path(folder)) as scratch:
+    np.savez(scratch / "interactions.npz", allow_pickle=False, **columns)
+    for modality, feature in data.features.items():
+      np.save(scratch / f"feat_{modality}.npy", feature)
+    np.save(scratch / "user_ids.npy", data.user_ids)
+    np.save(scratch / "item_ids.npy", data.item_ids)
+    if data.titles is not None:
+      np.save(scratch / "titles.npy", data.titles)
+    meta = json.dumps(data.statistics(), indent=1)
+    (scratch / "meta.json").write_text(meta, encoding="utf-8")
 
 
 def _load_columns(path: Path) -> dict[str, np.ndarray]:
   try:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
       columns = {name: archive[name] for name in archive}
-  except Exception as error:  # as above
+  except Exception as error:  # zip, zlib and NumPy each raise their own kind
     raise UserError(f"{path}: damaged ({error}); copy it again.") from error
   missing = {"user", "item", "split"} - set(columns)
   if missing:
@@ -316,7 +289,7 @@ def load_dataset(folder: str | Path) -> Dataset:
   columns = _load_columns(path)
   features = {}
   for file in sorted(folder.glob("feat_*.npy")):
-    array = _load(file)
+    array = read_array(file)
     if array.ndim != 2 or not np.issubdtype(array.dtype, np.number):
       raise UserError(
         f"{file}: {array.dtype} of shape {array.shape}; features are numbers,"
@@ -326,7 +299,7 @@ def load_dataset(folder: str | Path) -> Dataset:
 
   def optional(name: str) -> np.ndarray | None:
     file = folder / f"{name}.npy"
-    return _load(file) if file.is_file() else None
+    return read_array(file) if file.is_file() else None
 
   def ids(name: str, column: np.ndarray, at_least: int) -> np.ndarray:
     found = optional(name)

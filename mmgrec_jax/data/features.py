@@ -4,8 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+
+# Long descriptions have millions of n-grams, most of them once.
+MOST_GRAMS = 50_000
 
 
 def text_features(texts: Sequence[str], dim: int, seed: int = 0) -> np.ndarray:
@@ -15,11 +19,34 @@ def text_features(texts: Sequence[str], dim: int, seed: int = 0) -> np.ndarray:
     float32 [len(texts), at most dim].
   """
   grams = TfidfVectorizer(
-    analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True
+    analyzer="char_wb",
+    ngram_range=(2, 4),
+    sublinear_tf=True,
+    max_features=MOST_GRAMS,
   ).fit_transform(texts)
-  dim = min(dim, min(grams.shape) - 1)
-  svd = TruncatedSVD(dim, random_state=seed)
-  return svd.fit_transform(grams).astype(np.float32)
+  return _reduce(grams, dim, seed)
+
+
+def bag_of_words(
+  item_N: np.ndarray, word_N: np.ndarray, n_items: int, dim: int, seed: int = 0
+) -> np.ndarray:
+  """Which word occurs in which item how often, reduced by a truncated SVD.
+
+  Returns:
+    float32 [n_items, at most dim].
+  """
+  words, column_N = np.unique(word_N, return_inverse=True)
+  counts = sparse.csr_matrix(
+    (np.ones(len(item_N)), (item_N, column_N)), (n_items, len(words))
+  )
+  return _reduce(counts, dim, seed)
+
+
+def _reduce(matrix: Any, dim: int, seed: int) -> np.ndarray:
+  svd = TruncatedSVD(min(dim, min(matrix.shape) - 1), random_state=seed)
+  # Where all rows are equal, none of the variance is explained: 0 / 0.
+  with np.errstate(invalid="ignore"):
+    return svd.fit_transform(matrix).astype(np.float32)
 
 
 def multi_hot(texts: Sequence[str]) -> np.ndarray:
@@ -29,25 +56,38 @@ def multi_hot(texts: Sequence[str]) -> np.ndarray:
   return counts.toarray().astype(np.float32)
 
 
+def present_rows(feature_IxD: np.ndarray) -> np.ndarray:
+  """Which items have the modality: a row of zeros means that it is missing."""
+  return np.any(feature_IxD != 0, axis=1)
+
+
 def normalise_features(feature_IxD: np.ndarray, how: str) -> np.ndarray:
   """Columns z-scored, then rows L2-normalised; 'none' leaves them alone.
 
   Raw scales differ by orders of magnitude between modalities and sink models
-  that use them directly. A constant column becomes 0, not NaN.
+  that use them directly. A constant column becomes 0, not NaN. What is missing
+  has no part in mean and deviation, and stays 0.
   """
   if how == "none":
     return feature_IxD.astype(np.float32)
-  out_IxD = np.empty(feature_IxD.shape, np.float32)
-  square_I = np.zeros(len(feature_IxD))
+  present_I = present_rows(feature_IxD)
+  if not present_I.any():
+    return np.zeros(feature_IxD.shape, np.float32)
+  out_PxD = np.empty((present_I.sum(), feature_IxD.shape[1]), np.float32)
+  square_P = np.zeros(len(out_PxD))
   # A few columns at a time: float64 copies of all would be most of the memory
   # that a run takes.
   for start in range(0, feature_IxD.shape[1], 64):
     columns = slice(start, start + 64)
-    x = feature_IxD[:, columns].astype(np.float64)
+    x = feature_IxD[present_I, columns].astype(np.float64)
     x -= x.mean(axis=0)
     deviation = x.std(axis=0)
     x /= np.where(deviation > 1e-12, deviation, 1)
-    square_I += (x**2).sum(axis=1)
-    out_IxD[:, columns] = x
-  out_IxD /= np.maximum(np.sqrt(square_I), 1e-12)[:, None].astype(np.float32)
+    square_P += (x**2).sum(axis=1)
+    out_PxD[:, columns] = x
+  out_PxD /= np.maximum(np.sqrt(square_P), 1e-12)[:, None].astype(np.float32)
+  if present_I.all():
+    return out_PxD
+  out_IxD = np.zeros(feature_IxD.shape, np.float32)
+  out_IxD[present_I] = out_PxD
   return out_IxD

@@ -17,8 +17,10 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
-from mmgrec_jax.data import features, readers
-from mmgrec_jax.data.dataset import Dataset, save_dataset, split_interactions
+from mmgrec_jax.data import features, tables
+from mmgrec_jax.data.dataset import Dataset, save_dataset
+from mmgrec_jax.data.interactions import merge_duplicates
+from mmgrec_jax.data.split import split_interactions
 from mmgrec_jax.errors import UserError
 
 PACKAGE = "recbole==1.2.1"
@@ -49,8 +51,12 @@ def download(folder: Path) -> Path:
 
 def read_movielens(folder: Path) -> Dataset:
   """Reads ml-100k.inter and ml-100k.item; split 80/10/10 with seed 0."""
-  ratings = readers.read_atomic(folder / "ml-100k.inter")
-  movies = readers.read_atomic(folder / "ml-100k.item")
+  source = folder / "ml-100k.inter"
+  ratings = tables.read(source, ["user_id", "item_id", "timestamp"])
+  movies = tables.read(
+    folder / "ml-100k.item",
+    ["item_id", "movie_title", "release_year", "class"],
+  )
   # Numeric ids sort as numbers, so that row order follows the source's.
   item_ids = np.array(sorted(movies["item_id"], key=int))
   row_of = {movie: row for row, movie in enumerate(movies["item_id"])}
@@ -60,7 +66,7 @@ def read_movielens(folder: Path) -> Dataset:
   item_row = {item: row for row, item in enumerate(item_ids)}
   user_E = np.array([user_row[u] for u in ratings["user_id"]], np.int32)
   item_E = np.array([item_row[i] for i in ratings["item_id"]], np.int32)
-  keep, merged = readers.merge_duplicates(user_E, item_E)
+  keep, merged = merge_duplicates(user_E, item_E)
   print(f"MovieLens-100K: {len(keep)} interactions, {merged} duplicates merged")
   titles = [movies["movie_title"][row] for row in order]
   years = [movies["release_year"][row] for row in order]
@@ -75,7 +81,7 @@ def read_movielens(folder: Path) -> Dataset:
     },
     user_ids=user_ids,
     item_ids=item_ids,
-    timestamp_E=np.array(ratings["timestamp"], np.int64)[keep],
+    timestamp_E=tables.numbers(source, ratings["timestamp"])[keep],
     titles=np.array(
       [f"{t} ({y})" if y else t for t, y in zip(titles, years, strict=True)]
     ),

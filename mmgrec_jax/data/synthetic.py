@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from mmgrec_jax.data.dataset import Dataset, split_interactions
+from mmgrec_jax.data.dataset import Dataset
+from mmgrec_jax.data.split import split_interactions
 
 MODALITIES = {"visual": 32, "text": 24}
 

@@ -33,6 +33,23 @@ def data_summary(data: Dataset) -> str:
   )
 
 
+def statistics_table(facts: Mapping) -> str:
+  """`Dataset.statistics` as the columns of the paper's Table 1."""
+  cells = {
+    "": facts["name"],
+    "users": f"{facts['users']:,}",
+    "items": f"{facts['items']:,}",
+    "interactions": f"{facts['interactions']:,}",
+    "density": f"{facts['density']:.4%}",
+    **{m: str(width) for m, width in facts["modalities"].items()},
+  }
+  width = {head: max(len(head), len(cell)) for head, cell in cells.items()}
+  row = lambda texts: "  ".join(
+    f"{text:>{w}}" for text, w in zip(texts, width.values(), strict=True)
+  )
+  return f"{row(cells)}\n{row(cells.values())}"
+
+
 def examples(
   data: Dataset,
   users: np.ndarray,

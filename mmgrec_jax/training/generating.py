@@ -29,21 +29,21 @@ from mmgrec_jax.training.state import (
 class GeneratorData:
   """What every step reads.
 
-  total_UxD: sum of h_item over each user's training items.
+  total_UxD: sum of h_item over each user's training items; None without h.
   """
 
   vectors: Vectors
   trie: Trie
   interactions: sampling.Interactions
   windows: sampling.Windows
-  total_UxD: jax.Array
+  total_UxD: jax.Array = struct.field(default=None)
 
 
 def generator_data(
   vectors: Vectors, trie: Trie, train: Rows, targets_per_history: int
 ) -> GeneratorData:
   interactions = sampling.on_device(train, len(trie.item_I))
-  total_UxD = None
+  total_UxD: Any = None
   if vectors.item_IxD is not None:
     total_UxD = jax.ops.segment_sum(
       vectors.item_IxD[interactions.item_E],
@@ -107,7 +107,9 @@ def generator_loss(
     ),
     rngs={} if dropout_key is None else {"dropout": dropout_key},
   )
-  log_p = token_log_probs(*logits, data.trie, item_BxT, model.trie_softmax)
+  log_p = token_log_probs(
+    logits[0], logits[1], data.trie, item_BxT, model.trie_softmax
+  )
   gain_BxTxM = at_tokens(log_p, tokens_BxTxM)
   if soft is not None and soft.share > 0:
     p_BxI = soft_targets.item_distribution(

@@ -56,25 +56,6 @@ def test_each_fault_is_named(changes, says):
     make(**changes)
 
 
-def test_split_rounding_is_pinned():
-  sizes = np.arange(1, 31)
-  user = np.repeat(np.arange(30), sizes)
-  split = dataset.split_interactions(user, seed=0)
-  for n in sizes:
-    counts = np.bincount(split[user == n - 1], minlength=3)
-    train = int(np.floor(0.8 * n + 0.5))
-    test = -((train - n) // 2)
-    assert tuple(counts) == (train, n - train - test, test)
-    assert n > 2 or counts[dataset.TEST] == 0
-
-
-def test_split_depends_on_the_seed_only():
-  user = np.repeat(np.arange(5), 20)
-  same = dataset.split_interactions(user, 3)
-  assert np.array_equal(same, dataset.split_interactions(user, 3))
-  assert not np.array_equal(same, dataset.split_interactions(user, 4))
-
-
 def test_save_and_load_keep_everything(tmp_path, small_data):
   timed = dataclasses.replace(
     small_data, timestamp_E=np.arange(len(small_data.user_E))
@@ -112,6 +93,23 @@ def test_pickled_objects_are_refused(tmp_path, small_data):
   np.save(tmp_path / "feat_text.npy", objects, allow_pickle=True)
   with pytest.raises(UserError, match=r"feat_text\.npy: not a readable"):
     dataset.load_dataset(tmp_path)
+
+
+def test_a_folder_that_is_there_is_left_as_it_is(tmp_path, small_data):
+  (tmp_path / "notes.txt").write_text("mine")
+  with pytest.raises(UserError, match="there is something already"):
+    dataset.save_dataset(small_data, tmp_path)
+  assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path, small_data, monkeypatch):
+  def full(*_, **__):
+    raise OSError("no space left")
+
+  monkeypatch.setattr(np, "save", full)
+  with pytest.raises(UserError, match="mine: cannot be written .no space"):
+    dataset.save_dataset(small_data, tmp_path / "mine")
+  assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("keep", [0, 40, 300])

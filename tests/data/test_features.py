@@ -52,3 +52,28 @@ def test_synthetic_depends_on_its_seed_only():
   assert first.fingerprint == again.fingerprint
   other = make_synthetic(20, 15, 5, seed=3)
   assert first.fingerprint != other.fingerprint
+
+
+def test_what_is_missing_stays_0_and_does_not_move_the_others(rng):
+  x = rng.normal(size=(20, 70)) + 5
+  gaps = np.zeros((30, 70))
+  gaps[::3][:10], gaps[1::3] = x[:10], x[10:]
+  present = features.present_rows(gaps)
+  assert present.sum() == 20
+  y = features.normalise_features(gaps, "zscore_l2")
+  assert (y[~present] == 0).all()
+  order = np.concatenate([np.arange(0, 30, 3), np.arange(1, 30, 3)])
+  expected = features.normalise_features(x, "zscore_l2")
+  assert np.allclose(y[order], expected, atol=1e-6)
+  nothing = np.zeros((3, 2))
+  assert (features.normalise_features(nothing, "zscore_l2") == 0).all()
+
+
+def test_texts_that_are_all_equal_have_features_without_a_warning():
+  assert np.isfinite(features.text_features(["same", "same"], dim=4)).all()
+
+
+def test_bag_of_words_counts_in_any_order_and_leaves_the_rest_0():
+  item, word = np.array([2, 0, 2, 0]), np.array([900, 7, 7, 900])
+  x = features.bag_of_words(item, word, n_items=4, dim=8)
+  assert np.allclose(x[0], x[2]) and not x[[1, 3]].any()

@@ -1,0 +1,169 @@
+"""What kind of table a file is, what its columns are called, where it breaks.
+
+The text forms may be packed with gzip (`.gz`).
+"""
+
+import csv
+import gzip
+import json
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import polars as pl
+
+from mmgrec_jax.errors import UserError
+
+# RecBole's atomic files: tabs, no quoting, 'name:type' in the header.
+ATOMIC = (".inter", ".item", ".user")
+DELIMITED = (".csv", ".tsv", ".txt", *ATOMIC)
+LINES = (".jsonl", ".ndjson", ".json")
+SEPARATORS = (",", "\t", ";", "|")
+UNREADABLE = (OSError, EOFError, zlib.error)
+POLARS_ERRORS = (
+  pl.exceptions.PolarsError,
+  pl.exceptions.PanicException,
+  OSError,
+)
+
+
+def kind(path: Path) -> str:
+  """The suffix that says what the file holds, `.gz` aside.
+
+  Raises:
+    UserError: no such file, an empty one, or a suffix that is not known.
+  """
+  if not path.is_file():
+    raise UserError(f"{path}: not found.")
+  if not path.stat().st_size:
+    raise UserError(f"{path}: empty; the first line names the columns.")
+  known = (*DELIMITED, ".parquet", *LINES)
+  suffix = Path(path.name.lower().removesuffix(".gz")).suffix
+  if suffix not in known:
+    raise UserError(
+      f"{path}: what it holds is not known by its name; give it one of the"
+      f" endings {', '.join(known)}."
+    )
+  return suffix
+
+
+def column_names(path: Path) -> list[str]:
+  """What the columns are called."""
+  suffix = kind(path)
+  if suffix in LINES:
+    return list(_first_record(path))
+  if suffix == ".parquet":
+    return list(_parquet_schema(path))
+  return max(by_separator(path).values(), key=len)
+
+
+def by_separator(path: Path) -> dict[str, list[str]]:
+  """Separator -> the column names that it makes of the first line."""
+  line = _first_line(path)
+  if kind(path) in ATOMIC:
+    return {"\t": list(atomic_types(path))}
+  try:
+    return {s: next(csv.reader([line], delimiter=s)) for s in SEPARATORS}
+  except csv.Error as error:
+    raise UserError(
+      f"{path}: the first line is no header ({error}); save the file with the"
+      " line ends of Linux or Windows."
+    ) from error
+
+
+def atomic_types(path: Path) -> dict[str, str]:
+  """Column -> type, as the header of RecBole's form has them."""
+  heads = [head.partition(":") for head in _first_line(path).split("\t")]
+  return {name: type_name for name, _, type_name in heads}
+
+
+def faulty_line(path: Path) -> str | None:
+  """What is wrong with the first bad line of a text file, if one is."""
+  suffix = kind(path)
+  if suffix == ".parquet":
+    return None
+  find = _bad_json if suffix in LINES else _bad_width
+  try:
+    with _open(path) as file:
+      return find(path, _decoded(path, file))
+  except UserError as error:
+    return str(error)
+  except (*UNREADABLE, csv.Error):
+    return None
+
+
+def _open(path: Path) -> BinaryIO:
+  if path.suffix.lower() == ".gz":
+    return cast(BinaryIO, gzip.open(path))
+  return path.open("rb")
+
+
+def _first_line(path: Path) -> str:
+  try:
+    with _open(path) as file:
+      line = next(iter(_decoded(path, file)), "").rstrip("\r\n")
+  except UNREADABLE as error:
+    raise UserError(
+      f"{path}: cannot be read ({error}); copy it again."
+    ) from error
+  if not line.strip():
+    raise UserError(f"{path}: the first line is empty; it names the columns.")
+  return line
+
+
+def _decoded(path: Path, file: Iterable[bytes]) -> Iterable[str]:
+  for number, line in enumerate(file, start=1):
+    try:
+      yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+      raise UserError(
+        f"{path}: line {number} is not UTF-8; save the file with that encoding"
+        " (in a spreadsheet: 'CSV UTF-8')."
+      ) from error
+
+
+def _first_record(path: Path) -> dict:
+  try:
+    record = json.loads(_first_line(path))
+  except json.JSONDecodeError:
+    record = None
+  if not isinstance(record, dict):
+    raise UserError(
+      f"{path}: the first line is no JSON object; write one to a line, such as"
+      ' {"user": "ann", "item": "x"}.'
+    )
+  return record
+
+
+def _parquet_schema(path: Path) -> Mapping[str, pl.DataType]:
+  try:
+    return pl.read_parquet_schema(path)
+  except POLARS_ERRORS as error:
+    raise UserError(
+      f"{path}: not a readable Parquet file ({error}); write it again."
+    ) from error
+
+
+def _bad_json(path: Path, lines: Iterable[str]) -> str | None:
+  for number, line in enumerate(lines, start=1):
+    try:
+      json.loads(line)
+    except json.JSONDecodeError as error:
+      return f"{path}: line {number} is no JSON object ({error}); mend it."
+  return None
+
+
+def _bad_width(path: Path, lines: Iterable[str]) -> str | None:
+  quoting = csv.QUOTE_NONE if kind(path) in ATOMIC else csv.QUOTE_MINIMAL
+  headers = by_separator(path)
+  separator = max(headers, key=lambda s: len(headers[s]))
+  width = len(headers[separator])
+  reader = csv.reader(lines, delimiter=separator, quoting=quoting)
+  for row in reader:
+    if row and len(row) != width:
+      return (
+        f"{path}: line {reader.line_num} has {len(row)} fields, the header"
+        f" {width}; quote a field that holds the separator."
+      )
+  return None

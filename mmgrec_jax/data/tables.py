@@ -1,0 +1,166 @@
+"""Columns of a table in a file: CSV, TSV, Parquet, JSON lines, RecBole's form.
+
+Rows are counted from 1, the header left out.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from mmgrec_jax.data import headers
+from mmgrec_jax.errors import UserError
+
+
+def scan(path: Path, flags: Mapping[str, str]) -> pl.LazyFrame:
+  """The columns that are keys of `flags`, not read yet; of text files as text.
+
+  Args:
+    flags: column -> the flag that names it, for the message; "" for none.
+
+  Raises:
+    UserError: the file or a column is missing.
+  """
+  suffix = headers.kind(path)
+  if suffix in headers.DELIMITED:
+    return _scan_delimited(path, flags)
+  _check_names(path, headers.column_names(path), flags)
+  if suffix in headers.LINES:
+    return pl.scan_ndjson(path, schema=dict.fromkeys(flags, pl.String))
+  return pl.scan_parquet(path, glob=False).select(*flags)
+
+
+def collect(path: Path, frame: pl.LazyFrame) -> pl.DataFrame:
+  """Reads what `scan` began.
+
+  Raises:
+    UserError: naming the line that cannot be read.
+  """
+  with _explained(path):
+    return frame.collect(engine="streaming")
+
+
+def read(path: Path, columns: Sequence[str]) -> pl.DataFrame:
+  """Columns that the file's form fixes; of text files as text."""
+  return collect(path, scan(path, dict.fromkeys(columns, "")))
+
+
+def with_ids(path: Path, frame: pl.LazyFrame, *names: str) -> pl.LazyFrame:
+  """Id columns as text, a missing id as null.
+
+  Raises:
+    UserError: a column holds something else than whole numbers or text.
+  """
+  with _explained(path):
+    schema = frame.collect_schema()
+  for name in names:
+    dtype = schema[name]
+    if not (
+      dtype.is_integer() or dtype in (pl.String, pl.Categorical, pl.Enum)
+    ):
+      raise UserError(
+        f"{path}: {name!r} holds {dtype}; ids are text or whole numbers: write"
+        " that column as one of them."
+      )
+  texts = {name: pl.col(name).cast(pl.String) for name in names}
+  return frame.with_columns(
+    pl.when(text != "").then(text).alias(name) for name, text in texts.items()
+  )
+
+
+def check_ids(path: Path, column: pl.Series) -> None:
+  """Raises UserError at the first missing id."""
+  if column.null_count():
+    row = column.is_null().arg_true()[0] + 1
+    raise UserError(
+      f"{path}: row {row} has no {column.name!r}; fill it in or leave the row"
+      " out."
+    )
+
+
+def numbers(path: Path, column: pl.Series, dates: bool = False) -> np.ndarray:
+  """A column as numbers: whole ones where all are, dates as microseconds.
+
+  Args:
+    dates: whether ISO dates will do, too.
+
+  Raises:
+    UserError: naming the first row that holds none.
+  """
+  numeric = column.dtype.is_numeric()
+  parsed = column if numeric else _parse(column.cast(pl.String), dates)
+  bad = parsed.is_null()
+  if parsed.dtype.is_float():
+    bad |= ~parsed.is_finite().fill_null(False)
+  if bad.any():
+    row = bad.arg_true()[0]
+    what = "a number or an ISO date such as 2024-05-31" if dates else "a number"
+    raise UserError(
+      f"{path}: row {row + 1}, {column.name!r} is {column[row]!r}; give every"
+      f" row {what}."
+    )
+  return parsed.to_numpy()
+
+
+def _parse(text: pl.Series, dates: bool) -> pl.Series:
+  """Text as numbers in the way that leaves the fewest nulls."""
+  text = text.str.strip_chars()
+  tries = [text.cast(dtype, strict=False) for dtype in (pl.Int64, pl.Float64)]
+  best = min(tries, key=lambda parsed: parsed.null_count())
+  if dates and best.null_count():
+    try:
+      when = text.str.to_datetime(strict=False, time_unit="us").dt.epoch("us")
+    except pl.exceptions.PolarsError:  # nothing in it looks like a date
+      return best
+    best = min([best, when], key=lambda parsed: parsed.null_count())
+  return best
+
+
+def _scan_delimited(path: Path, flags: Mapping[str, str]) -> pl.LazyFrame:
+  """The separator is the one under which the columns asked for are there."""
+  names_by = headers.by_separator(path)
+  likeliest = max(names_by, key=lambda s: len(names_by[s]))
+  separator = next(
+    (s for s, names in names_by.items() if set(flags) <= set(names)), likeliest
+  )
+  _check_names(path, names_by[separator], flags)
+  return pl.scan_csv(
+    path,
+    separator=separator,
+    quote_char=None if headers.kind(path) in headers.ATOMIC else '"',
+    infer_schema=False,
+    empty_string_is_null=False,
+    new_columns=names_by[separator],
+    glob=False,
+  ).select(*flags)
+
+
+def _check_names(
+  path: Path, names: list[str], flags: Mapping[str, str]
+) -> None:
+  for column, flag in flags.items():
+    if column in names:
+      continue
+    found = f"it has {', '.join(map(repr, names))}"
+    if len(names) == 1 and headers.kind(path) in headers.DELIMITED:
+      found = (
+        f"its first line is {names[0]!r}, where comma, tab, semicolon or |"
+        " should separate the columns"
+      )
+    hint = f"; name yours with {flag}" if flag else ""
+    raise UserError(f"{path}: no column {column!r}; {found}{hint}.")
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+  """Turns Polars' errors into one that names the line."""
+  try:
+    yield
+  except headers.POLARS_ERRORS as error:
+    reason = str(error).strip().splitlines()[0]
+    raise UserError(
+      headers.faulty_line(path)
+      or f"{path}: cannot be read ({reason}); write the file again."
+    ) from error

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.runs import markdown_table, same_data
 from mmgrec_jax import config as configs
-from mmgrec_jax.errors import UserError
 
 # Rows of the table; a run brings its own and some of the others.
 ROWS = ("popularity", *configs.SYSTEMS, "embedding", "mmgrec")
@@ -34,14 +34,9 @@ def summarise(results: Iterable[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
     UserError: the runs are not of one data set.
   """
   of_row: dict[str, dict[int, dict]] = {row: {} for row in ROWS}
-  dataset: dict[str, Any] = {}
+  results = list(results)
+  dataset = same_data(one for _, one in results)
   for seed, one in results:
-    dataset = dataset or one["dataset"]
-    if one["dataset"]["fingerprint"] != dataset["fingerprint"]:
-      raise UserError(
-        "The runs are of different data (see dataset.json in each); give"
-        " another --out, or delete the older ones."
-      )
     for row in one["test"]:
       of_row[row].setdefault(seed, one)
   systems = {}
@@ -87,20 +82,13 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
         ", ".join(map(str, found["seeds"])),
       ]
     )
-  widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-  line = lambda cells: f"| {' | '.join(cells)} |"
-  pad = lambda cells: [
-    cell.ljust(width) for cell, width in zip(cells, widths, strict=True)
-  ]
-  lines = [line(pad(cells)) for cells in table]
-  lines.insert(1, line(["-" * width for width in widths]))
   facts = summary["dataset"]
   title = (
     f"{facts['name']}: {facts['users']:,} users, {facts['items']:,} items;"
     f" test, mean over {facts['test_users_counted']:,} users, ± standard"
     " deviation over seeds"
   )
-  return "\n".join([title, "", *lines, ""])
+  return "\n".join([title, "", markdown_table(table), ""])
 
 
 def _text(of: Mapping[str, Any], form: str) -> str:

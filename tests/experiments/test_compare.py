@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from experiments import compare, compare_report
+from mmgrec_jax.errors import UserError
 
 # Of ml_collections, when it reads a config file in this process.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module")
@@ -142,7 +143,7 @@ def test_runs_of_different_data_are_not_averaged():
     "valid": {},
     "test": {},
   }
-  with pytest.raises(compare_report.UserError, match="different data"):
+  with pytest.raises(UserError, match="different data"):
     compare_report.summarise([(0, result("a")), (1, result("b"))])
 
 

@@ -68,14 +68,17 @@ def plan_runs(
   """
   if "seed" in settings:
     raise UserError("--config.seed: give --seeds=0,1,2 instead.")
+  if "evaluation.splits" in settings:
+    raise UserError("--config.evaluation.splits: the table needs both.")
   of_system = runs.by_system(settings, systems)
+  folder = lambda config: out / f"{config.system}-{config.seed}"
   return [
     runs.plan_run(
       runs.arguments_of(
         runs.with_system(file, system),
         {"seed": str(seed), **of_system[system]},
       ),
-      out / f"{system}-{seed}",
+      folder,
     )
     for seed in seeds
     for system in systems

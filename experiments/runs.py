@@ -110,14 +110,17 @@ def arguments_of(config: str, settings: Mapping[str, str]) -> list[str]:
   return [f"--config={config}", *changes]
 
 
-def plan_run(arguments: Sequence[str], folder: Path) -> Run:
-  """A run, checked: its settings are right, and a folder is its own.
+def plan_run(
+  arguments: Sequence[str], folder_of: Callable[[configs.Config], Path]
+) -> Run:
+  """A run, checked: its settings are right, and its folder is its own.
 
   Raises:
     UserError: no such config file or setting, a bad value, or a folder with
       other settings.
   """
   config = read_config(arguments)
+  folder = folder_of(config)
   check_folder(folder, config)
   command = [sys.executable, "-m", "mmgrec_jax.main", *arguments]
   command.append(f"--workdir={folder}")

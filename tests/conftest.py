@@ -1,5 +1,6 @@
 """All tests run on 4 fake CPU devices, and a rank promotion is an error."""
 
+import dataclasses
 import os
 import tempfile
 
@@ -20,7 +21,7 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 jax.config.update("jax_compilation_cache_dir", _CACHE.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
-from mmgrec_jax.data.dataset import Dataset  # noqa: E402
+from mmgrec_jax.data.dataset import TEST, Dataset  # noqa: E402
 from mmgrec_jax.data.synthetic import make_synthetic  # noqa: E402
 from mmgrec_jax.training import parallel  # noqa: E402
 
@@ -40,6 +41,19 @@ def rng() -> np.random.Generator:
 @pytest.fixture(scope="session")
 def small_data() -> Dataset:
   return make_synthetic(40, 30, 8, n_tastes=4, seed=1)
+
+
+@pytest.fixture(scope="session")
+def other_test_items(small_data) -> Dataset:
+  """`small_data`, test items replaced by ones their user never touched."""
+  rng = np.random.default_rng(5)
+  item = small_data.item_E.copy()
+  for user in range(small_data.n_users):
+    of_user = small_data.user_E == user
+    fresh = np.setdiff1d(np.arange(small_data.n_items), item[of_user])
+    rows = np.flatnonzero(of_user & (small_data.split_E == TEST))
+    item[rows] = rng.choice(fresh, len(rows), replace=False)
+  return dataclasses.replace(small_data, item_E=item)
 
 
 @pytest.fixture

@@ -26,9 +26,15 @@ def rank_by_inner_product(
   k: int,
 ) -> tuple[jax.Array, jax.Array]:
   """Exact top k of h_u . h_i over unseen items; -1 and -inf where too few."""
-  n_items = len(h_item_IxD)
-  scores_BxI = h_user_UxD[user_B] @ h_item_IxD.T
-  rows_Bx1 = jnp.arange(len(user_B))[:, None]
+  return top_unseen(h_user_UxD[user_B] @ h_item_IxD.T, history_BxH, k)
+
+
+def top_unseen(
+  scores_BxI: jax.Array, history_BxH: jax.Array, k: int
+) -> tuple[jax.Array, jax.Array]:
+  """The k best items outside the history; -1 and -inf where too few."""
+  n_items = scores_BxI.shape[1]
+  rows_Bx1 = jnp.arange(len(scores_BxI))[:, None]
   seen_BxH = jnp.where(history_BxH >= 0, history_BxH, n_items)
   scores_BxI = scores_BxI.at[rows_Bx1, seen_BxH].set(-jnp.inf, mode="drop")
   # A list longer than the catalogue ends in padding.

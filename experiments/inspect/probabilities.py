@@ -1,0 +1,244 @@
+"""Are the generator's probabilities right, and does the beam find them?"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.inspect.finished import Finished, Reloaded
+from mmgrec_jax.data.dataset import SPLITS, Rows
+from mmgrec_jax.decoding.trie import Trie
+from mmgrec_jax.evaluation import metrics
+from mmgrec_jax.evaluation.evaluate import score_lists
+from mmgrec_jax.evaluation.ranking import Ranker, Recommend, top_unseen
+from mmgrec_jax.models.generator import Generator, Vectors, token_log_probs
+from mmgrec_jax.stages import generate
+from mmgrec_jax.training import parallel
+
+WIDTHS = (10, 20, 50)  # of beams
+K = 10
+ITEMS_AT_ONCE = 256
+USERS_AT_ONCE = 16
+
+
+def of_generator(
+  run: Finished, generator: Reloaded, users: np.ndarray
+) -> dict[str, Any]:
+  """Calibration, beam regret and levels, over some users of the split.
+
+  `wasted_probability` is what lies on items that a user has seen and, if the
+  softmax is over the whole vocabulary, on no item.
+  """
+  truth = run.data.rows(SPLITS[run.split])
+  exact = exact_ranker(run, generator.model, max(WIDTHS))
+  arguments = parallel.replicate(generator.arguments)
+  exact_items, _, log_unseen_N = exact(arguments, users)
+  recall = lambda items: float(
+    score_lists(items, users, run.data, run.split, [K])[f"recall@{K}"].mean()
+  )
+  beams = {}
+  for width in WIDTHS:
+    ranker = generate.beam_ranker(run.config, run.data, generator.model, width)
+    items, scores = ranker(arguments, users)
+    beams[str(width)] = {
+      "found": share_found(items[:, :K], exact_items[:, :K]),
+      "recall@10": recall(items),
+    }
+  return {
+    "exact_recall@10": recall(exact_items),
+    "beams": beams,
+    "wasted_probability": float(1 - np.exp(log_unseen_N).mean()),
+    "calibration": {
+      "top": calibrate(items[:, :1], scores, log_unseen_N, users, truth),
+      "beams": calibrate(items, scores, log_unseen_N, users, truth),
+    },
+    "levels": token_accuracy(run, generator, users),
+  }
+
+
+def log_probs_of_all(
+  model: Generator,
+  params: Any,
+  vectors: Vectors,
+  trie: Trie,
+  user_B: jax.Array,
+  history_BxN: jax.Array,
+) -> jax.Array:
+  """The log-probability of every item, teacher-forced. float32 [B, I]."""
+  items = len(trie.item_I)
+  size = min(ITEMS_AT_ONCE, items)
+
+  def of_chunk(item_C):
+    item_BxC = jnp.broadcast_to(item_C, (len(user_B), size))
+    logits: Any = model.apply(
+      {"params": params},
+      vectors,
+      user_B,
+      history_BxN,
+      trie.tokens(item_BxC),
+      train=False,
+    )
+    log_p = token_log_probs(*logits, trie, item_BxC, model.trie_softmax)
+    return log_p.sum(axis=-1)
+
+  padded = jnp.pad(jnp.arange(items), (0, -items % size))
+  log_p_GxBxC = jax.lax.map(of_chunk, padded.reshape(-1, size))
+  return jnp.moveaxis(log_p_GxBxC, 0, 1).reshape(len(user_B), -1)[:, :items]
+
+
+def history_ranker(run: Finished, recommend: Recommend) -> Ranker:
+  """Reads the histories that `generate.beam_ranker` reads."""
+  in_order = run.config.generator.history_order == "time"
+  return Ranker(
+    recommend,
+    generate.histories(run.config, run.data),
+    USERS_AT_ONCE,
+    seed=None if in_order else run.config.seed,
+  )
+
+
+def exact_ranker(run: Finished, model: Generator, k: int) -> Ranker:
+  """The best k of all unseen items and their log-probabilities; and the log of
+  what all unseen items have together, [N]."""
+  length = run.config.generator.history_length
+
+  def recommend(arguments, user_B, history_BxH):
+    trie = arguments[-1]
+    log_p_BxI = log_probs_of_all(
+      model, *arguments, user_B, history_BxH[:, :length]
+    )
+    everyone = max(len(trie.item_I), k)
+    items, scores = top_unseen(log_p_BxI, history_BxH, everyone)
+    log_unseen_B = jax.nn.logsumexp(scores, axis=1)
+    return items[:, :k], scores[:, :k], log_unseen_B
+
+  return history_ranker(run, recommend)
+
+
+def share_found(items_NxK: np.ndarray, exact_NxK: np.ndarray) -> float:
+  """Of each user's exact list (-1 = ended early), the mean over users."""
+  common = items_NxK[:, None, :] == exact_NxK[:, :, None]
+  real_NxK = exact_NxK >= 0
+  found_N = (common.any(axis=2) & real_NxK).sum(axis=1)
+  return float((found_N / np.maximum(real_NxK.sum(axis=1), 1)).mean())
+
+
+def calibrate(
+  items_NxK: np.ndarray,
+  scores_NxK: np.ndarray,
+  log_unseen_N: np.ndarray,
+  users: np.ndarray,
+  truth: Rows,
+) -> dict[str, Any]:
+  """Probabilities of listed items against how often they come true.
+
+  The generator predicts one item: what a user takes next among the unseen. So
+  its probability, divided by that of all unseen items, is compared with the
+  chance that one of the user's items of the split, taken at random, is this.
+  """
+  k = items_NxK.shape[1]
+  real_NxK = items_NxK >= 0
+  p_NxK = np.exp(scores_NxK[:, :k] - log_unseen_N[:, None])
+  n_items = int(max(items_NxK.max(), truth.items.max())) + 1
+  hit_NxK = metrics.hits(items_NxK, users, truth, n_items)
+  came_true_NxK = hit_NxK / truth.lengths[users][:, None]
+  return calibration(p_NxK[real_NxK], came_true_NxK[real_NxK])
+
+
+def calibration(
+  p_N: np.ndarray, came_true_N: np.ndarray, n_buckets: int = 10
+) -> dict[str, Any]:
+  """Buckets of as many predictions each, by probability, and their mean gap.
+
+  The gap is the expected calibration error (Naeini et al. 2015), here with
+  buckets of equal count: most probabilities are small.
+  """
+  order = np.argsort(p_N, kind="stable")
+  parts = [part for part in np.array_split(order, n_buckets) if len(part)]
+  found = [
+    {
+      "predicted": float(p_N[part].mean()),
+      "came_true": float(came_true_N[part].mean()),
+      "count": len(part),
+    }
+    for part in parts
+  ]
+  gaps = [b["count"] * abs(b["predicted"] - b["came_true"]) for b in found]
+  return {"ece": sum(gaps) / len(p_N), "buckets": found}
+
+
+def token_accuracy(
+  run: Finished, generator: Reloaded, users: np.ndarray
+) -> list[dict[str, float]]:
+  """Each level's token of the users' items, given the right ones before it.
+
+  `choices`: tokens that the trie allows there, on average.
+  """
+  targets_UxT = padded_rows(run.data.rows(SPLITS[run.split]))
+  length = run.config.generator.history_length
+
+  def recommend(arguments, user_B, history_BxH):
+    targets_UxT, *arguments = arguments
+    item_BxT = jnp.maximum(targets_UxT[user_B], 0)
+    read_BxN = history_BxH[:, :length]
+    return token_ranks(generator.model, *arguments, user_B, read_BxN, item_BxT)
+
+  better_NxTxM, choices_NxTxM = history_ranker(run, recommend)(
+    parallel.replicate((targets_UxT, *generator.arguments)), users
+  )
+  real_NxT = targets_UxT[users] >= 0
+  return [
+    {
+      "top1": float((better == 0).mean()),
+      "top10": float((better < 10).mean()),
+      "choices": float(choices.mean()),
+    }
+    for better, choices in zip(
+      better_NxTxM[real_NxT].T, choices_NxTxM[real_NxT].T, strict=True
+    )
+  ]
+
+
+def token_ranks(
+  model: Generator,
+  params: Any,
+  vectors: Vectors,
+  trie: Trie,
+  user_B: jax.Array,
+  history_BxN: jax.Array,
+  item_BxT: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  """How many allowed tokens score above each right one, and how many are
+  allowed; both [B, T, M]."""
+  path_BxTxM, tokens_BxTxM = trie.path(item_BxT), trie.tokens(item_BxT)
+  logits: Any = model.apply(
+    {"params": params}, vectors, user_B, history_BxN, tokens_BxTxM, train=False
+  )
+  semantic_BxTxSxL, last_BxTxC = logits
+  last_BxTx1xC = last_BxTxC[:, :, None]
+  allowed = (
+    trie.children(path_BxTxM[..., :-1]),
+    trie.last_tokens(path_BxTxM[..., -1:], last_BxTxC.shape[-1]),
+  )
+  better, choices = [], []
+  for scores, ok, token in zip(
+    (semantic_BxTxSxL, last_BxTx1xC),
+    allowed,
+    (tokens_BxTxM[..., :-1], tokens_BxTxM[..., -1:]),
+    strict=True,
+  ):
+    own = jnp.take_along_axis(scores, token[..., None], axis=-1)
+    better.append(((scores > own) & ok).sum(axis=-1))
+    choices.append(ok.sum(axis=-1))
+  join = lambda parts: jnp.concatenate(parts, axis=-1)
+  return join(better), join(choices)
+
+
+def padded_rows(rows: Rows) -> np.ndarray:
+  """Each user's items, -1 after the last, int32 [U, T]."""
+  place = np.arange(rows.lengths.max(initial=1))
+  own = place < rows.lengths[:, None]
+  out = np.full(own.shape, -1, np.int32)
+  out[own] = rows.items
+  return out

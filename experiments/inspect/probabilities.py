@@ -1,5 +1,6 @@
 """Are the generator's probabilities right, and does the beam find them?"""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from mmgrec_jax.data.dataset import SPLITS, Rows
 from mmgrec_jax.decoding.trie import Trie
 from mmgrec_jax.evaluation import metrics
 from mmgrec_jax.evaluation.evaluate import score_lists
-from mmgrec_jax.evaluation.ranking import Ranker, Recommend, top_unseen
+from mmgrec_jax.evaluation.ranking import Ranker, top_unseen
 from mmgrec_jax.models.generator import Generator, Vectors, token_log_probs
 from mmgrec_jax.stages import generate
 from mmgrec_jax.training import parallel
@@ -79,7 +80,9 @@ def log_probs_of_all(
       trie.tokens(item_BxC),
       train=False,
     )
-    log_p = token_log_probs(*logits, trie, item_BxC, model.trie_softmax)
+    log_p = token_log_probs(
+      logits[0], logits[1], trie, item_BxC, model.trie_softmax
+    )
     return log_p.sum(axis=-1)
 
   padded = jnp.pad(jnp.arange(items), (0, -items % size))
@@ -87,8 +90,12 @@ def log_probs_of_all(
   return jnp.moveaxis(log_p_GxBxC, 0, 1).reshape(len(user_B), -1)[:, :items]
 
 
-def history_ranker(run: Finished, recommend: Recommend) -> Ranker:
-  """Reads the histories that `generate.beam_ranker` reads."""
+def history_ranker(run: Finished, recommend: Any) -> Callable[..., Any]:
+  """A Ranker with the histories that `generate.beam_ranker` reads.
+
+  Args:
+    recommend: may return any arrays [B, ...].
+  """
   in_order = run.config.generator.history_order == "time"
   return Ranker(
     recommend,
@@ -98,15 +105,15 @@ def history_ranker(run: Finished, recommend: Recommend) -> Ranker:
   )
 
 
-def exact_ranker(run: Finished, model: Generator, k: int) -> Ranker:
+def exact_ranker(run: Finished, model: Generator, k: int) -> Callable[..., Any]:
   """The best k of all unseen items and their log-probabilities; and the log of
   what all unseen items have together, [N]."""
   length = run.config.generator.history_length
 
   def recommend(arguments, user_B, history_BxH):
-    trie = arguments[-1]
+    params, vectors, trie = arguments
     log_p_BxI = log_probs_of_all(
-      model, *arguments, user_B, history_BxH[:, :length]
+      model, params, vectors, trie, user_B, history_BxH[:, :length]
     )
     everyone = max(len(trie.item_I), k)
     items, scores = top_unseen(log_p_BxI, history_BxH, everyone)
@@ -179,10 +186,12 @@ def token_accuracy(
   length = run.config.generator.history_length
 
   def recommend(arguments, user_B, history_BxH):
-    targets_UxT, *arguments = arguments
+    targets_UxT, params, vectors, trie = arguments
     item_BxT = jnp.maximum(targets_UxT[user_B], 0)
     read_BxN = history_BxH[:, :length]
-    return token_ranks(generator.model, *arguments, user_B, read_BxN, item_BxT)
+    return token_ranks(
+      generator.model, params, vectors, trie, user_B, read_BxN, item_BxT
+    )
 
   better_NxTxM, choices_NxTxM = history_ranker(run, recommend)(
     parallel.replicate((targets_UxT, *generator.arguments)), users

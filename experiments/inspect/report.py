@@ -111,7 +111,7 @@ def _neighbours(one: Mapping[str, Any]) -> str:
   """An item, and a line for each number of tokens in common."""
   lines = [f"{one['item']} ({', '.join(map(str, one['rec_id']))})", ""]
   for m, others in one["shares"].items():
-    names = "; ".join(others["items"])
+    names = "; ".join(others["items"]) or "-"
     if others["count"] > len(others["items"]):
       names += "; …"
     tokens = "token" if m == "1" else "tokens"
@@ -180,13 +180,17 @@ def plot_generator(summary: Mapping[str, Any], path: Path) -> None:
   middle.set_xlabel("beam width (dashed: exact)")
   middle.set_ylabel("Recall@10")
 
-  for shift, key, label in ((-0.2, "top1", "best"), (0.2, "top10", "best 10")):
+  for shift, key, label in (
+    (-0.2, "top1", "best"),
+    (0.2, "top10", "among the best 10"),
+  ):
     right.bar(
       [m + shift for m in range(1, len(summary["levels"]) + 1)],
       [one[key] for one in summary["levels"]],
       width=0.38,
-      label=f"among the {label}",
+      label=label,
     )
+  right.set_xticks(range(1, len(summary["levels"]) + 1))
   right.set_xlabel("level of the Rec-ID")
   right.set_ylabel("share of right tokens")
   right.legend()

@@ -27,6 +27,7 @@ def get_config(preset: str = "") -> configs.Config:
         "targets_per_history": 16,
         "epochs": 14,
       },
+      "models": {"ease": {"l2": 200.0}},
     },
     preset,
   )

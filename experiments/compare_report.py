@@ -1,15 +1,68 @@
-"""What experiments/compare.py leaves: numbers, a table, a bar chart."""
+"""What runs leave together: numbers, a table, tests, a bar chart."""
 
+import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from experiments.runs import markdown_table, same_data
-from mmgrec_jax import config as configs
+import numpy as np
 
-# Rows of the table; a run brings its own and some of the others.
-ROWS = ("popularity", *configs.SYSTEMS, "embedding", "mmgrec")
+from experiments.runs import Run
+from mmgrec_jax.errors import UserError
+from mmgrec_jax.evaluation import significance
+
+CUTOFFS = (10, 20)  # of the table
+# mmgrec's own first stage, and its beams before they are re-scored: no rivals.
+PARTS = ("embedding", "generator")
+
+
+class Scored(NamedTuple):
+  """One row's part in one run."""
+
+  run: Run
+  system: str  # its name in the run's files
+  results: dict[str, Any]  # what results.json holds
+
+  def per_user(self, metric: str) -> np.ndarray:
+    """On the test split, [n_users]."""
+    path = self.run.folder / "per_user.npz"
+    with np.load(path, allow_pickle=False) as saved:
+      return saved[f"test/{self.system}/{metric}"]
+
+
+def read_results(runs: Sequence[Run]) -> list[tuple[Run, dict[str, Any]]]:
+  """Finished runs, and what results.json of each holds.
+
+  Raises:
+    UserError: the runs are not of one data set.
+  """
+  found = []
+  for run in filter(lambda run: run.finished, runs):
+    text = (run.folder / "results.json").read_text(encoding="utf-8")
+    found.append((run, json.loads(text)))
+  if len({results["dataset"]["fingerprint"] for _, results in found}) > 1:
+    raise UserError(
+      "The runs are of different data (see dataset.json in each); give"
+      " another --out, or delete the older ones."
+    )
+  return found
+
+
+def by_row(runs: Sequence[Run]) -> dict[str, dict[int, Scored]]:
+  """Rows of the table in order, each with its part in each seed's run.
+
+  A system as it is brings along what its run scored beside it: popularity, and
+  mmgrec its parts. A changed one brings itself.
+  """
+  between = dict.fromkeys(run.row for run in runs if run.row != "mmgrec")
+  order = ("popularity", *between, *PARTS, "mmgrec")
+  rows: dict[str, dict[int, Scored]] = {row: {} for row in order}
+  for run, results in read_results(runs):
+    beside = results["test"] if run.row == run.system else ()
+    for row, system in {run.row: run.system, **{b: b for b in beside}}.items():
+      rows[row].setdefault(run.seed, Scored(run, system, results))
+  return {row: found for row, found in rows.items() if found}
 
 
 def over_seeds(values: Sequence[float]) -> dict[str, Any]:
@@ -18,61 +71,95 @@ def over_seeds(values: Sequence[float]) -> dict[str, Any]:
   return {"mean": statistics.fmean(values), "sd": sd, "values": list(values)}
 
 
-def training_seconds(row: str, seconds: Mapping[str, float]) -> float:
-  """Of what a row's system needs, from a run's seconds by stage."""
-  if row == "popularity":
+def training_seconds(system: str, seconds: Mapping[str, float]) -> float:
+  """Of what a system needs, from a run's seconds by stage."""
+  if system == "popularity":
     return 0.0
-  if row == "embedding":
-    return seconds["embed"]
-  return sum(s for stage, s in seconds.items() if stage != "evaluate")
+  later = ("rqvae", "generate") if system == "embedding" else ()
+  return sum(
+    s for stage, s in seconds.items() if stage not in (*later, "evaluate")
+  )
 
 
-def summarise(results: Iterable[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
-  """Runs' seeds and results.json, as numbers over seeds for each row.
-
-  Raises:
-    UserError: the runs are not of one data set.
-  """
-  of_row: dict[str, dict[int, dict]] = {row: {} for row in ROWS}
-  results = list(results)
-  dataset = same_data(one for _, one in results)
-  for seed, one in results:
-    for row in one["test"]:
-      of_row[row].setdefault(seed, one)
+def summarise(runs: Sequence[Run]) -> dict[str, Any]:
+  """What is finished, as numbers over seeds for each row, and tests."""
+  rows = by_row(runs)
   systems = {}
-  for row, by_seed in of_row.items():
-    if not by_seed:
-      continue
-    runs = [by_seed[seed] for seed in sorted(by_seed)]
-    systems[row] = {
-      "seeds": sorted(by_seed),
-      **{
-        split: {
-          metric: over_seeds([run[split][row][metric] for run in runs])
-          for metric in runs[0][split][row]
-        }
-        for split in ("valid", "test")
-      },
-      "training_seconds": over_seeds(
-        [training_seconds(row, run["seconds"]) for run in runs]
-      ),
-      "seconds_per_1000_users": over_seeds(
-        [run["seconds_per_1000_users"][row] for run in runs]
-      ),
+  for row, of_seed in rows.items():
+    parts = [of_seed[seed] for seed in sorted(of_seed)]
+    system = parts[0].system
+    scores = {
+      split: {
+        metric: over_seeds([p.results[split][system][metric] for p in parts])
+        for metric in parts[0].results[split][system]
+      }
+      for split in ("valid", "test")
     }
-  return {"dataset": dataset, "systems": systems}
+    trained = [training_seconds(system, p.results["seconds"]) for p in parts]
+    costs = [p.results["seconds_per_1000_users"][system] for p in parts]
+    systems[row] = {
+      "seeds": sorted(of_seed),
+      **scores,
+      "training_seconds": over_seeds(trained),
+      "seconds_per_1000_users": over_seeds(costs),
+    }
+  dataset = next(iter(next(iter(rows.values())).values())).results["dataset"]
+  tests = {
+    metric: compare_best(rows, systems, metric)
+    for metric in shown_metrics(systems)
+    if len(systems.keys() - {*PARTS}) > 1
+  }
+  return {"dataset": dataset, "systems": systems, "tests": tests}
 
 
-def to_markdown(summary: Mapping[str, Any]) -> str:
-  """One row a system: test metrics as mean ± sd, and what it costs."""
-  systems = summary["systems"]
+def shown_metrics(systems: Mapping[str, Any]) -> list[str]:
   known = next(iter(systems.values()))["test"]
-  metrics = [f"{m}@{k}" for k in (10, 20) for m in ("recall", "ndcg")]
-  metrics = [m for m in metrics if m in known]
-  heads = [m.replace("recall", "Recall").replace("ndcg", "NDCG")
-           for m in metrics]  # fmt: skip
-  table = [["system", *heads, "training s", "s per 1,000 users", "seeds"]]
-  for row, found in systems.items():
+  metrics = [f"{name}@{k}" for k in CUTOFFS for name in ("recall", "ndcg")]
+  return [metric for metric in metrics if metric in known]
+
+
+def compare_best(
+  rows: Mapping[str, Mapping[int, Scored]],
+  systems: Mapping[str, Any],
+  metric: str,
+) -> dict[str, Any]:
+  """mmgrec, or else the best system, against the best of the others."""
+  mean = lambda row: systems[row]["test"][metric]["mean"]
+  ranked = sorted(systems.keys() - {*PARTS}, key=mean, reverse=True)
+  ours = "mmgrec" if "mmgrec" in ranked else ranked[0]
+  other = next(row for row in ranked if row != ours)
+  values = {
+    row: systems[row]["test"][metric]["values"] for row in (ours, other)
+  }
+  users = {
+    row: np.mean([part.per_user(metric) for part in rows[row].values()], axis=0)
+    for row in (ours, other)
+  }
+  return {
+    "system": ours,
+    "best_other": other,
+    "difference": mean(ours) - mean(other),
+    "relative": mean(ours) / mean(other) - 1 if mean(other) else None,
+    "one_sample": significance.one_sample(values[ours], mean(other)),
+    "welch": significance.welch(values[ours], values[other]),
+    "paired": significance.paired(users[ours], users[other]),
+  }
+
+
+def to_markdown(
+  summary: Mapping[str, Any],
+  columns: Mapping[str, Mapping[str, str]] | None = None,
+) -> str:
+  """One row a system: test metrics as mean ± sd, what it costs; the tests.
+
+  Args:
+    columns: further ones, head -> row -> text.
+  """
+  columns = columns or {}
+  metrics = shown_metrics(summary["systems"])
+  costs = ["training s", "s per 1,000 users", "seeds"]
+  table = [["system", *map(_head, metrics), *costs, *columns]]
+  for row, found in summary["systems"].items():
     table.append(
       [
         row,
@@ -80,6 +167,7 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
         _text(found["training_seconds"], ".0f"),
         _text(found["seconds_per_1000_users"], ".3f"),
         ", ".join(map(str, found["seeds"])),
+        *(of_row.get(row, "") for of_row in columns.values()),
       ]
     )
   facts = summary["dataset"]
@@ -88,12 +176,62 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
     f" test, mean over {facts['test_users_counted']:,} users, ± standard"
     " deviation over seeds"
   )
-  return "\n".join([title, "", markdown_table(table), ""])
+  return "\n".join([title, "", *lines_of(table), "", *_tests(summary)])
+
+
+def _tests(summary: Mapping[str, Any]) -> list[str]:
+  """The tests as a table, with what each means."""
+  if not summary["tests"]:
+    return []
+  heads = ["", "system", "best other", "difference", "one-sample t", "Welch",
+           "paired over users"]  # fmt: skip
+  table = [heads]
+  for metric, test in summary["tests"].items():
+    difference = f"{test['difference']:+.4f}"
+    if test["relative"] is not None:
+      difference += f" ({test['relative']:+.1%})"
+    table.append(
+      [
+        _head(metric),
+        test["system"],
+        test["best_other"],
+        difference,
+        *(_p(test[name]) for name in ("one_sample", "welch", "paired")),
+      ]
+    )
+  return [
+    "Two-sided p: the seeds against the other's mean; the seeds of both; the"
+    " users, each",
+    "averaged over seeds. – = not defined (it needs more runs, or spread).",
+    "",
+    *lines_of(table),
+    "",
+  ]
+
+
+def lines_of(table: Sequence[Sequence[str]]) -> list[str]:
+  """A Markdown table, its head first, in columns of even width."""
+  widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+  line = lambda cells: f"| {' | '.join(cells)} |"
+  pad = lambda cells: [
+    cell.ljust(width) for cell, width in zip(cells, widths, strict=True)
+  ]
+  lines = [line(pad(cells)) for cells in table]
+  lines.insert(1, line(["-" * width for width in widths]))
+  return lines
+
+
+def _head(metric: str) -> str:
+  return metric.replace("recall", "Recall").replace("ndcg", "NDCG")
 
 
 def _text(of: Mapping[str, Any], form: str) -> str:
   spread = "" if of["sd"] is None else f" ± {of['sd']:{form}}"
   return f"{of['mean']:{form}}{spread}"
+
+
+def _p(outcome: significance.Outcome) -> str:
+  return "–" if outcome is None else f"{outcome['p']:.2g}"
 
 
 def plot(summary: dict[str, Any], path: Path) -> None:
@@ -110,7 +248,7 @@ def plot(summary: dict[str, Any], path: Path) -> None:
       xerr=[v["sd"] or 0.0 for v in values],
       height=0.38,
       capsize=2,
-      label=metric.replace("recall", "Recall").replace("ndcg", "NDCG"),
+      label=_head(metric),
     )
   axes.set_yticks(range(len(systems)), list(systems))
   axes.invert_yaxis()

@@ -1,8 +1,4 @@
-"""Many runs of `python -m mmgrec_jax.main`, one after the other.
-
-Each is a process with a workdir of its own: a failure ends that run alone, and
-what is finished is not run again.
-"""
+"""Many runs of mmgrec_jax.main, each in a process and a folder of its own."""
 
 import argparse
 import contextlib
@@ -12,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,30 +18,40 @@ from ml_collections import config_flags
 from mmgrec_jax import config as configs
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.main import explain
+from mmgrec_jax.models.settings import ITEM_ITEM
 
-SYSTEMS = (*configs.SYSTEMS, "mmgrec")
+
+class Variant(NamedTuple):
+  """A row of a table: a system, and what it is given beyond the config."""
+
+  system: str
+  settings: Mapping[str, str] = {}
 
 
 class Run(NamedTuple):
-  """One training: what it is, where it is, the command that makes it."""
+  """One training: which row it is of, where it is, what makes it."""
 
+  row: str
   system: str
   seed: int
   folder: Path
-  command: list[str]
+  arguments: list[str]  # of main, but the workdir
+  own: Mapping[str, str] = {}  # settings of its row, beyond those of all
+
+  @property
+  def command(self) -> list[str]:
+    main = [sys.executable, "-m", "mmgrec_jax.main"]
+    return [*main, *self.arguments, f"--workdir={self.folder}"]
 
   @property
   def finished(self) -> bool:
     return (self.folder / "results.json").is_file()
 
-  def results(self) -> dict[str, Any]:
-    return json.loads((self.folder / "results.json").read_text())
-
 
 def parse(
   parser: argparse.ArgumentParser, argv: Sequence[str]
 ) -> tuple[argparse.Namespace, dict[str, str]]:
-  """A parser's flags, and KEY -> VALUE of every --config.KEY=VALUE."""
+  """A command's flags, and KEY -> VALUE of every --config.KEY=VALUE."""
   given, rest = parser.parse_known_args(argv)
   settings = {}
   for argument in rest:
@@ -59,75 +65,80 @@ def parse(
   return given, settings
 
 
-def chosen_systems(models: str) -> list[str]:
-  """In the order of the table.
+def chosen_rows(models: str, rows: Sequence[str]) -> list[str]:
+  """Those that --models names, in the order of the table.
 
   Raises:
-    UserError: there is no such system.
+    UserError: there is no such row.
   """
-  names = SYSTEMS if models == "all" else models.split(",")
+  names = rows if models == "all" else models.split(",")
   for name in names:
-    if name not in SYSTEMS:
+    if name not in rows:
       raise UserError(
         f"--models: nothing is called {name!r}; there are all,"
-        f" {', '.join(SYSTEMS)}."
+        f" {', '.join(rows)}."
       )
-  return [system for system in SYSTEMS if system in names]
+  return [row for row in rows if row in names]
 
 
-def with_system(file: str, system: str) -> str:
-  """What --config takes: a file, and the system after a colon.
+def plan_runs(
+  file: str,
+  settings: Mapping[str, str],
+  variants: Mapping[str, Variant],
+  seeds: Sequence[int],
+  out: Path,
+) -> list[Run]:
+  """All runs, seed by seed, each checked before the first one starts.
 
-  Raises:
-    UserError: there is a colon already.
-  """
-  if ":" in file:
-    raise UserError(f"--config={file}: no colon here; --models picks systems.")
-  return file if system == "mmgrec" else f"{file}:{system}"
-
-
-def by_system(
-  settings: Mapping[str, str], systems: Sequence[str]
-) -> dict[str, dict[str, str]]:
-  """Each setting goes to the systems that have it.
-
-  Raises:
-    UserError: none has it.
-  """
-  known = {s: dict(configs.flatten(configs.default_config(s))) for s in systems}
-  for key in settings:
-    if not any(key in keys for keys in known.values()):
-      raise UserError(configs.unknown_key(key, systems[-1]))
-  return {
-    system: {k: v for k, v in settings.items() if k in known[system]}
-    for system in systems
-  }
-
-
-def arguments_of(config: str, settings: Mapping[str, str]) -> list[str]:
-  """Flags of `mmgrec_jax.main`, but the workdir."""
-  changes = [f"--config.{key}={value}" for key, value in settings.items()]
-  return [f"--config={config}", *changes]
-
-
-def plan_run(
-  arguments: Sequence[str], folder_of: Callable[[configs.Config], Path]
-) -> Run:
-  """A run, checked: its settings are right, and its folder is its own.
+  Args:
+    file: of the config.
+    settings: KEY -> VALUE; each goes to the systems that have it.
+    variants: by row of the table.
+    seeds: of each, but one run is enough where nothing is random.
+    out: runs are in OUT/<row>-<seed>.
 
   Raises:
     UserError: no such config file or setting, a bad value, or a folder with
       other settings.
   """
-  config = read_config(arguments)
-  folder = folder_of(config)
-  check_folder(folder, config)
-  command = [sys.executable, "-m", "mmgrec_jax.main", *arguments]
-  command.append(f"--workdir={folder}")
-  return Run(config.system, config.seed, folder, command)
+  if ":" in file:
+    raise UserError(f"--config={file}: no colon here; --models picks systems.")
+  if "seed" in settings:
+    raise UserError("--config.seed: give --seeds (a sweep: --seed) instead.")
+  if "evaluation.splits" in settings:
+    raise UserError(
+      "--config.evaluation.splits: a table needs both, a sweep never looks at"
+      " the test split."
+    )
+  default = {
+    variant.system: read_config([f"--config={file}{_colon(variant.system)}"])
+    for variant in variants.values()
+  }
+  known = {
+    system: dict(configs.flatten(config)) for system, config in default.items()
+  }
+  for key in settings:
+    if not any(key in keys for keys in known.values()):
+      raise UserError(configs.unknown_key(key, list(default.values())[-1]))
+  runs = []
+  for seed in seeds:
+    for row, (system, own) in variants.items():
+      if system in ITEM_ITEM and seed != seeds[0]:
+        continue
+      has = {k: v for k, v in settings.items() if k in known[system]}
+      arguments = [f"--config={file}{_colon(system)}", f"--config.seed={seed}"]
+      arguments += [f"--config.{k}={v}" for k, v in {**has, **own}.items()]
+      run = Run(row, system, seed, out / f"{row}-{seed}", arguments, own)
+      check_folder(run.folder, read_config(arguments))
+      runs.append(run)
+  return runs
 
 
-def read_config(arguments: Sequence[str]) -> configs.Config:
+def _colon(system: str) -> str:
+  return "" if system == "mmgrec" else f":{system}"
+
+
+def read_config(arguments: list[str]) -> configs.Config:
   """What main makes of them."""
   argv = ["main", *arguments]
   values = flags.FlagValues()
@@ -141,7 +152,7 @@ def read_config(arguments: Sequence[str]) -> configs.Config:
   except UserError:
     raise
   except Exception as error:  # the config library's many kinds
-    raise UserError(explain(list(arguments), error)) from error
+    raise UserError(explain(arguments, error)) from error
   return config
 
 
@@ -174,7 +185,7 @@ def execute_all(runs: Sequence[Run]) -> list[Run]:
   """Those that are not finished. Returns those that failed."""
   failed = []
   for number, run in enumerate(runs, start=1):
-    name = f"[{number}/{len(runs)}] {run.folder.name}"
+    name = f"[{number}/{len(runs)}] {run.row}, seed {run.seed}"
     if run.finished:
       print(f"{name}: finished before", flush=True)
       continue
@@ -190,10 +201,26 @@ def execute_all(runs: Sequence[Run]) -> list[Run]:
   return failed
 
 
-def report_failed(failed: Sequence[Run], runs: Sequence[Run]) -> None:
-  """Ends the process with code 1 if there are any."""
+def carry_out(
+  plan: Callable[[], list[Run]],
+  report: Callable[[list[Run]], None],
+  out: Path,
+) -> None:
+  """Plans, executes what is missing, reports what could be done of it.
+
+  Exits with 1 if some run failed, with 2 at a mistake in what was asked.
+  """
+  try:
+    runs = plan()
+    out.mkdir(parents=True, exist_ok=True)
+    failed = execute_all(runs)
+    if any(run.finished for run in runs):
+      report(runs)
+  except UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
   if failed:
-    names = ", ".join(run.folder.name for run in failed)
+    names = ", ".join(f"{run.row}-{run.seed}" for run in failed)
     print(
       f"\nerror: {len(failed)} of {len(runs)} runs failed ({names}); their"
       " messages are above, and the same command tries them again.",
@@ -202,53 +229,16 @@ def report_failed(failed: Sequence[Run], runs: Sequence[Run]) -> None:
     sys.exit(1)
 
 
-def same_data(results: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-  """The data set that results.json of all runs tell of.
-
-  Raises:
-    UserError: there are several.
-  """
-  first, *others = [one["dataset"] for one in results]
-  if any(one["fingerprint"] != first["fingerprint"] for one in others):
-    raise UserError(
-      "The runs are of different data (see dataset.json in each); give"
-      " another --out, or delete the older ones."
-    )
-  return first
-
-
-def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-  """The first row is the head; columns are padded."""
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  line = lambda cells: f"| {' | '.join(cells)} |"
-  pad = lambda cells: [
-    cell.ljust(width) for cell, width in zip(cells, widths, strict=True)
-  ]
-  lines = [line(pad(cells)) for cells in rows]
-  lines.insert(1, line(["-" * width for width in widths]))
-  return "\n".join(lines)
-
-
-@contextlib.contextmanager
-def explained() -> Iterator[None]:
-  """Around `main`: a person's mistake is one sentence and exit code 2."""
-  try:
-    yield
-  except UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(2)
-
-
-def start(main: Callable[[Sequence[str]], None]) -> None:
-  """`main` as a command: SIGTERM and Ctrl-C end it and its child in order."""
-
-  def stop(*_):
-    raise KeyboardInterrupt
-
-  signal.signal(signal.SIGTERM, stop)
+def as_command(main: Callable[[Sequence[str]], None]) -> None:
+  """Calls it with the command line; stopped by a signal, it exits with 130."""
+  signal.signal(signal.SIGTERM, _stop)
   try:
     main(sys.argv[1:])
   except KeyboardInterrupt:
     with contextlib.suppress(BrokenPipeError):
       print("\nstopped; the same command goes on from here.", file=sys.stderr)
     sys.exit(130)
+
+
+def _stop(*_) -> None:
+  raise KeyboardInterrupt

@@ -23,6 +23,11 @@ _GENERATOR = {
 
 # What is worth tuning, by system. Each has a range, so any number of trials.
 SPACES: dict[str, dict[str, str]] = {
+  "itemknn": {
+    "model.neighbours": "50,100,200,400",
+    "model.shrink": "uniform:0:100",
+  },
+  "ease": {"model.l2": "log:1:1e4"},
   "mf": _TRAINING,
   "graphsage": {
     **_TRAINING,
@@ -69,8 +74,10 @@ SPACES: dict[str, dict[str, str]] = {
   "tiger": _GENERATOR,
   "mmgrec": {
     **_GENERATOR,
-    "embed.optimizer.learning_rate": "log:1e-3:1e-2",
-    "embed.l2": "log:1e-3:1e-1",
+    "model.optimizer.learning_rate": "log:5e-4:1e-2",
+    "model.l2": "log:1e-3:1",
+    "generator.soft_targets.share": "0,0.5,0.9",
+    "generator.soft_targets.sharpness": "uniform:1:5",
   },
 }
 

@@ -1,7 +1,7 @@
 """Tries settings of one system or several; chooses on validation alone.
 
 Every combination:
-  python -m experiments.sweep --config=configs/lfm2k.py:lightgcn \\
+  python -m experiments.sweep --config=configs/lfm2k.py --models=lightgcn \\
     --config.data=DIR --set model.l2=1e-4,1e-3,1e-2 --set model.layers=2,3 \\
     --out=runs/sweep
 As many random trials for each system, of what spaces.py says is worth tuning:
@@ -14,10 +14,11 @@ settings are given as for main, --config.KEY=VALUE; each goes to the systems
 that have it.
 
 No run reads a test interaction (config.evaluation.splits), so no choice can
-depend on one. Each trial is a process and a workdir, OUT/<system>-<digest of
-its settings>: the same command goes on where it was, and a larger sweep keeps
-the trials of a smaller one. OUT gets sweep.json, sweep.md and sweep.png. Exit
-codes: 0 done, 1 some run failed, 2 wrong input or settings, 130 stopped.
+depend on one. A trial is a row of experiments.compare, in the workdir
+OUT/<system>-<digest of what it tries>-<seed>: the same command goes on where it
+was, and a larger sweep keeps the trials of a smaller one. OUT gets sweep.json,
+sweep.md and sweep.png. Exit codes: 0 done, 1 some run failed, 2 wrong input or
+settings, 130 stopped.
 """
 
 import argparse
@@ -28,105 +29,96 @@ from pathlib import Path
 
 from experiments import runs, spaces
 from experiments.benchmarks import report
-from experiments.sweep_report import Trial, plot, summarise, to_markdown
-from mmgrec_jax import config as configs
+from experiments.compare import SYSTEMS
+from experiments.sweep_report import SPLITS, plot, summarise, to_markdown
 from mmgrec_jax.errors import UserError
 
-SPLITS = "evaluation.splits"
 
-
-def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
-  """The flags, and KEY -> VALUE of every --config.KEY=VALUE."""
-  parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+  out = argparse.ArgumentParser(
     prog="python -m experiments.sweep",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )
-  parser.add_argument("--config", required=True, help="FILE or FILE:SYSTEM")
-  parser.add_argument(
-    "--models", help=f"all, or some of {', '.join(runs.SYSTEMS)}"
+  out.add_argument("--config", required=True, help="configs/lfm2k.py, …")
+  out.add_argument(
+    "--models",
+    required=True,
+    help=f"all, or some of {', '.join(SYSTEMS)}",
   )
-  parser.add_argument(
+  out.add_argument(
     "--set",
     action="append",
     default=[],
     metavar="KEY=VALUES",
     help="may be repeated; without it, the settings of spaces.py",
   )
-  parser.add_argument("--trials", type=int, help="random ones, of each system")
-  parser.add_argument("--seed", type=int, default=0, help="of the trials")
-  parser.add_argument("--out", type=Path, required=True, help="folder")
-  given, settings = runs.parse(parser, argv)
-  given.set = dict(setting.split("=", 1) for setting in check_set(given.set))
-  for key in given.set:
+  out.add_argument("--trials", type=int, help="random ones, of each system")
+  out.add_argument(
+    "--seed", type=int, default=0, help="of the trials and of each run"
+  )
+  out.add_argument("--out", type=Path, required=True, help="folder")
+  return out
+
+
+def chosen_space(
+  given: Sequence[str], settings: Mapping[str, str]
+) -> dict[str, str]:
+  """KEY -> values, of every --set KEY=VALUES.
+
+  Raises:
+    UserError: it is written otherwise, or is not for a sweep to try.
+  """
+  space = {}
+  for setting in given:
+    key, _, values = setting.partition("=")
+    if not key or not values:
+      raise UserError(f"--set {setting}: give KEY=VALUES, as in model.l2=0,1.")
     if key in settings:
       raise UserError(f"{key} stands in --set and in --config.{key}.")
-  if SPLITS in {*settings, *given.set}:
-    raise UserError(f"config.{SPLITS}: a sweep never looks at the test split.")
-  return given, settings
+    if key == SPLITS:
+      raise UserError(f"--set {key}: a sweep never looks at the test split.")
+    space[key] = values
+  return space
 
 
-def check_set(given: Sequence[str]) -> Sequence[str]:
-  for setting in given:
-    if not all(setting.partition("=")):
-      raise UserError(f"--set {setting}: give KEY=VALUES, as in model.l2=0,1.")
-  return given
-
-
-def chosen_configs(file: str, models: str | None) -> dict[str, str]:
-  """System -> what --config takes for it."""
-  if models is None:
-    return {runs.read_config([f"--config={file}"]).system: file}
-  systems = runs.chosen_systems(models)
-  return {system: runs.with_system(file, system) for system in systems}
-
-
-def plan_trials(
-  of_system: Mapping[str, str],
-  settings: Mapping[str, str],
+def trials_of(
+  systems: Sequence[str],
   space: Mapping[str, str],
   n_trials: int | None,
   seed: int,
-  out: Path,
-) -> list[Trial]:
-  """All trials, each checked before the first one starts.
+) -> dict[str, runs.Variant]:
+  """Each trial as a row, as many of every system.
 
   Args:
-    of_system: system -> what --config takes for it.
     space: of all systems; empty: each has its own from spaces.py.
 
   Raises:
-    UserError: a system lacks a setting, a bad value, a budget that is missing
-      or too large.
+    UserError: a bad range, or a budget that is missing or too large.
   """
-  given = runs.by_system(settings, list(of_system))
-  folder = lambda config: out / f"{config.system}-{digest(config)}"
-  trials = []
-  for system, config in of_system.items():
+  rows = {}
+  for system in systems:
     own = space or spaces.SPACES[system]
     if n_trials is None:
       drawn = spaces.grid(own)
     else:
       drawn = spaces.draw(own, n_trials, seed)
-    for chosen in drawn:
-      arguments = runs.arguments_of(
-        config, {**given[system], **chosen, SPLITS: "valid"}
-      )
-      run = runs.plan_run(arguments, folder)
-      trials.append(Trial(run, config, given[system], chosen))
-  return trials
+    for tried in drawn:
+      settings = {**tried, SPLITS: "valid"}
+      rows[f"{system}-{digest(tried)}"] = runs.Variant(system, settings)
+  return rows
 
 
-def digest(config: configs.Config) -> str:
+def digest(tried: Mapping[str, str]) -> str:
   """Equal for equal settings, and (but by accident) only for them."""
-  text = configs.to_json(config)
+  text = json.dumps(tried, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def write_all(trials: list[Trial], out: Path) -> None:
+def write_all(planned: Sequence[runs.Run], out: Path) -> None:
   """sweep.json, sweep.md (printed too) and sweep.png."""
-  summary = summarise(trials)
+  summary = summarise(planned)
   text = to_markdown(summary)
   (out / "sweep.json").write_text(json.dumps(summary, indent=1) + "\n")
   (out / "sweep.md").write_text(text, encoding="utf-8")
@@ -135,24 +127,17 @@ def write_all(trials: list[Trial], out: Path) -> None:
   report.draw(plot, summary, out / "sweep.png")
 
 
-@runs.explained()
 def main(argv: Sequence[str]) -> None:
-  given, settings = parse(argv)
-  trials = plan_trials(
-    chosen_configs(given.config, given.models),
-    settings,
-    given.set,
-    given.trials,
-    given.seed,
-    given.out,
-  )
-  given.out.mkdir(parents=True, exist_ok=True)
-  planned = [trial.run for trial in trials]
-  failed = runs.execute_all(planned)
-  if any(run.finished for run in planned):
-    write_all(trials, given.out)
-  runs.report_failed(failed, planned)
+  given, settings = runs.parse(parser(), argv)
+
+  def plan() -> list[runs.Run]:
+    systems = runs.chosen_rows(given.models, SYSTEMS)
+    space = chosen_space(given.set, settings)
+    rows = trials_of(systems, space, given.trials, given.seed)
+    return runs.plan_runs(given.config, settings, rows, [given.seed], given.out)
+
+  runs.carry_out(plan, lambda planned: write_all(planned, given.out), given.out)
 
 
 if __name__ == "__main__":
-  runs.start(main)
+  runs.as_command(main)

@@ -3,65 +3,53 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from experiments import runs
-from experiments.compare_report import training_seconds
+from experiments.compare_report import lines_of, read_results, training_seconds
+from experiments.runs import Run
 
 METRIC = "recall@10"  # on validation, what settings are chosen by
+SPLITS = "evaluation.splits"  # what keeps every trial from the test split
 
 
-class Trial(NamedTuple):
-  """A run and the settings it tries.
-
-  config: what --config takes.  given: settings of all trials.  chosen: of
-  this one.
-  """
-
-  run: runs.Run
-  config: str
-  given: Mapping[str, str]
-  chosen: Mapping[str, str]
-
-  @property
-  def command(self) -> str:
-    """Trains and tests with these settings, in a workdir of its own."""
-    flags = runs.arguments_of(self.config, {**self.given, **self.chosen})
-    return shlex.join(["python", "-m", "mmgrec_jax.main", *flags])
-
-
-def summarise(trials: Sequence[Trial]) -> dict[str, Any]:
+def summarise(runs: Sequence[Run]) -> dict[str, Any]:
   """Trials by system, the best first; one that failed has no `valid`.
 
   Raises:
     UserError: the runs are not of one data set.
   """
-  of_system: dict[str, list[Trial]] = {}
-  for trial in trials:
-    of_system.setdefault(trial.run.system, []).append(trial)
-  finished = [t.run.results() for t in trials if t.run.finished]
+  results = {run.row: found for run, found in read_results(runs)}
+  of_system: dict[str, list[dict[str, Any]]] = {}
+  for run in runs:
+    trial = _numbers(run, results.get(run.row))
+    of_system.setdefault(run.system, []).append(trial)
   return {
-    "dataset": runs.same_data(finished),
+    "dataset": next(iter(results.values()))["dataset"],
     "metric": METRIC,
     "systems": {
-      system: sorted(map(_numbers, own), key=_score, reverse=True)
-      for system, own in of_system.items()
+      system: sorted(trials, key=_score, reverse=True)
+      for system, trials in of_system.items()
     },
   }
 
 
-def _numbers(trial: Trial) -> dict[str, Any]:
-  system, folder = trial.run.system, trial.run.folder
+def _numbers(run: Run, results: Mapping[str, Any] | None) -> dict[str, Any]:
   found = {
-    "settings": dict(trial.chosen),
-    "folder": folder.name,
-    "command": trial.command,
+    "settings": {k: v for k, v in run.own.items() if k != SPLITS},
+    "folder": run.folder.name,
+    "command": command(run),
   }
-  if trial.run.finished:
-    results = trial.run.results()
-    found["valid"] = results["valid"][system]
-    found["training_seconds"] = training_seconds(system, results["seconds"])
+  if results:
+    found["valid"] = results["valid"][run.system]
+    found["training_seconds"] = training_seconds(run.system, results["seconds"])
   return found
+
+
+def command(run: Run) -> str:
+  """Trains and tests with a trial's settings, in a workdir of its own."""
+  splits = f"--config.{SPLITS}="
+  flags = [a for a in run.arguments if not a.startswith(splits)]
+  return shlex.join(["python", "-m", "mmgrec_jax.main", *flags])
 
 
 def _score(trial: Mapping[str, Any]) -> float:
@@ -81,7 +69,7 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
     lines += [
       f"{system}: {len(finished)} of {len(trials)} trials finished",
       "",
-      runs.markdown_table(_rows(trials)),
+      *lines_of(_rows(trials)),
       "",
     ]
     if finished:

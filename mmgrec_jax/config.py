@@ -11,7 +11,10 @@ from mmgrec_jax.errors import UserError
 from mmgrec_jax.models import settings as baselines
 
 ConfigDict = ml_collections.ConfigDict
-SYSTEMS = (*baselines.MODELS, "tiger")  # beside mmgrec
+# Beside mmgrec.
+SYSTEMS = (*baselines.ITEM_ITEM, *baselines.MODELS, "tiger")
+# What gives MMGRec its h_u and h_i: the paper's GCN, or a baseline.
+EMBEDDINGS = ("gcn", *baselines.MODELS)
 # A ConfigDict whose attributes a type checker lets pass.
 Config = Any
 
@@ -80,30 +83,51 @@ def optimizer_defaults(**changes) -> Config:
   )
 
 
-def default_config(system: str = "mmgrec") -> Config:
+def default_config(system: str = "mmgrec", embedding: str = "gcn") -> Config:
   """The tuned defaults; config files change what their data set needs.
 
   Args:
     system: mmgrec, or one of `SYSTEMS`: a baseline has `config.model` in place
       of MMGRec's stages, tiger has the stages but the GCN.
+    embedding: one of `EMBEDDINGS`, for mmgrec: a baseline's `config.model`
+      takes the place of `config.embed`.
   """
   config = _shared_defaults()
   config.system = system
-  if system == "mmgrec":
+  if system in ("mmgrec", "tiger"):
     _add_stages(config)
-  elif system == "tiger":
-    _add_stages(config)
-    del config.embed
+  if system == "tiger":
     config.update(TIGER)
+    return config
+  if system == "mmgrec":
+    config.embedding = embedding
+    config.evaluation.rescore = RESCORE
+  model = embedding if system == "mmgrec" else system
+  if model == "gcn":
+    _add_gcn(config)
+  elif model in baselines.ITEM_ITEM:
+    for trained_only in ("width", "feature_norm", "graph", "train"):
+      del config[trained_only]
+    config.model = ConfigDict(baselines.ITEM_ITEM[model])
   else:
-    model = baselines.of_model(system)
-    optimizer = optimizer_defaults(**model.pop("optimizer"))
-    config.model = ConfigDict({**model, "optimizer": optimizer})
+    _add_model(config, model)
+  if system == "mmgrec" and model in EMBEDDING_SETTINGS:
+    config.model.update(EMBEDDING_SETTINGS[model])
   return config
 
 
+def _default_like(config: Config) -> Config:
+  """Defaults of the same system on the same embedding."""
+  return default_config(config.system, config.get("embedding", "gcn"))
+
+
+def model_name(config: Config) -> str:
+  """What `config.model`, where there is one, describes."""
+  return config.embedding if config.system == "mmgrec" else config.system
+
+
 def _shared_defaults() -> Config:
-  """What every system has."""
+  """What every system has; one without training has no use for some."""
   config: Config = ConfigDict()
   config.name = "mmgrec"  # of the default workdir, runs/<name>
   config.data = ""  # data set folder, or 'synthetic'
@@ -134,20 +158,8 @@ def _shared_defaults() -> Config:
 def _add_stages(config: Config) -> None:
   """MMGRec's own."""
   config.dtype = "float32"  # of the generator's compute; parameters stay f32
-  config.evaluation.beam_width = 50  # of the final evaluation
+  config.evaluation.beam_width = 100  # of the final evaluation
   config.evaluation.valid_beam_width = 20  # between epochs
-
-  config.embed = ConfigDict()  # the GCN of eq. 4-5, L_bpr of eq. 10
-  config.embed.layers = 2
-  config.embed.dropout = 0.0  # between layers
-  config.embed.last_activation = False  # LeakyReLU after the last layer too
-  config.embed.negatives = 1  # unseen items for each interaction
-  config.embed.l2 = 1e-2  # on the vectors of the batch
-  config.embed.batch_size = 4096  # interactions
-  config.embed.epochs = 40
-  config.embed.patience = 20  # epochs without a better validation Recall@10
-  config.embed.eval_every = 1
-  config.embed.optimizer = optimizer_defaults(learning_rate=3e-3)
 
   config.rqvae = ConfigDict()  # eq. 6-9, L_rqvae of eq. 10
   config.rqvae.hidden = 64
@@ -174,6 +186,7 @@ def _add_stages(config: Config) -> None:
   config.generator = ConfigDict()  # eq. 13-19
   config.generator.encoder = "relation"  # sinusoidal or none (Table 5)
   config.generator.item_embedding = "pretrained"  # finetuned, learned, rec_id
+  config.generator.user_token = False  # the mean of all the user's items, too
   config.generator.history_order = "random"  # or time: the newest first
   config.generator.trie_softmax = True  # softmax over valid children only
   config.generator.trie = "packed"  # one bit a token, or dense: a table
@@ -192,7 +205,45 @@ def _add_stages(config: Config) -> None:
   config.generator.patience = 20  # epochs without a better Recall@10
   config.generator.eval_every = 2
   config.generator.optimizer = optimizer_defaults()
+  config.generator.soft_targets = ConfigDict()  # the vectors as a teacher
+  config.generator.soft_targets.share = 0.9  # of the loss
+  config.generator.soft_targets.sharpness = 3.0  # of its softmax over items
 
+
+def _add_gcn(config: Config) -> None:
+  """The paper's embedding stage."""
+  config.embed = ConfigDict()  # the GCN of eq. 4-5, L_bpr of eq. 10
+  config.embed.layers = 2
+  config.embed.dropout = 0.0  # between layers
+  config.embed.last_activation = False  # LeakyReLU after the last layer too
+  config.embed.negatives = 1  # unseen items for each interaction
+  config.embed.l2 = 1e-2  # on the vectors of the batch
+  config.embed.batch_size = 4096  # interactions
+  config.embed.epochs = 40
+  config.embed.patience = 20  # epochs without a better validation Recall@10
+  config.embed.eval_every = 1
+  config.embed.optimizer = optimizer_defaults(learning_rate=3e-3)
+
+
+def _add_model(config: Config, name: str) -> None:
+  """A baseline, on its own or as MMGRec's embedding stage."""
+  model = baselines.of_model(name)
+  optimizer = optimizer_defaults(**model.pop("optimizer"))
+  config.model = ConfigDict({**model, "optimizer": optimizer})
+
+
+# Of the tuned MMGRec, and how it trains these vectors.
+EMBEDDING = "lattice"
+EMBEDDING_SETTINGS = {
+  "lattice": {
+    "loss": "softmax",
+    "negatives": 64,
+    "l2": 0.1,
+    "optimizer": {"learning_rate": 2e-3},
+  }
+}
+# Weights of h_u . h_i in the order of the beams, tried on validation.
+RESCORE = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 # TIGER (Rajput et al. 2023) in MMGRec's stages: Rec-IDs of the features alone,
 # in and out; the history is a sequence.
@@ -202,6 +253,7 @@ TIGER = {
     "encoder": "sinusoidal",
     "item_embedding": "rec_id",
     "history_order": "time",
+    "soft_targets": {"share": 0.0},
     "optimizer": {"learning_rate": 3e-3},
   },
 }
@@ -215,6 +267,7 @@ _PAPER_SGD = {
   "schedule": "constant",
 }
 PAPER = {
+  "evaluation": {"rescore": ()},
   "embed": {
     "batch_size": 3000,
     "l2": 0.0,
@@ -226,6 +279,7 @@ PAPER = {
   "generator": {
     "batch_size": 3000,
     "targets_per_history": 1,
+    "soft_targets": {"share": 0.0},
     "trie_softmax": False,
     "encoder_layers": 2,
     "decoder_layers": 2,
@@ -245,34 +299,62 @@ def from_preset(overrides: dict, preset: str) -> Config:
   Args:
     overrides: the file's own choices, nested as the settings are; under
       `models`, those of `config.model` by baseline, and TIGER's by stage.
-    preset: '' for the tuned defaults, 'paper' for the paper's settings, or one
-      of `SYSTEMS`.
+    preset: '' for the tuned defaults, 'paper' for the paper's settings, one
+      of `SYSTEMS`, or 'embedding=' and one of `EMBEDDINGS`.
   """
-  if preset not in ("", "paper", *SYSTEMS):
-    known = ("paper", *SYSTEMS)
-    near = difflib.get_close_matches(preset, known, 1, 0.0)[0]
-    raise UserError(
-      f"Nothing is called {preset!r} after the colon; did you mean {near!r}?"
-      f" There are paper (MMGRec's own settings) and {', '.join(SYSTEMS)}."
-    )
-  config = default_config(preset if preset in SYSTEMS else "mmgrec")
   overrides = dict(overrides)
   of_models = overrides.pop("models", {})
-  if preset in SYSTEMS:
-    # What speaks of stages that only MMGRec has does not concern the others.
-    own = of_models.get(preset, {})
-    sources = [
-      {k: v for k, v in overrides.items() if k in config},
-      own if preset == "tiger" else {"model": own},
-    ]
-  else:
-    sources = [overrides] + [PAPER] * (preset == "paper")
+  system, embedding = chosen(preset, overrides.pop("embedding", EMBEDDING))
+  config = default_config(system, embedding)
+  # What speaks of stages that the system has not does not concern it.
+  sources = [
+    {
+      key: value
+      for key, value in overrides.items()
+      if key in config or key not in default_config()
+    }
+  ]
+  if system == "tiger":
+    sources.append(of_models.get("tiger", {}))
+  elif "model" in config:
+    own = of_models.get(embedding if system == "mmgrec" else system, {})
+    sources.append({"model": own})
+  if preset == "paper":
+    sources.append(PAPER)
   for source in sources:
     for key, value in flatten(source):
       set_value(config, key, value)
   if preset:
-    config.name = f"{config.name}-{preset}"
+    config.name = f"{config.name}-{preset.replace('=', '-')}"
   return config
+
+
+def chosen(preset: str, embedding: str = EMBEDDING) -> tuple[str, str]:
+  """The system and, for mmgrec, its embedding, which may have a default.
+
+  Raises:
+    UserError: the preset names nothing.
+  """
+  if preset == "paper":
+    return "mmgrec", "gcn"
+  if preset in SYSTEMS:
+    return preset, "gcn"
+  word, _, name = preset.partition("=")
+  if word == "embedding" and name not in EMBEDDINGS:
+    near = difflib.get_close_matches(name, EMBEDDINGS, 1, 0.0)[0]
+    raise UserError(
+      f"embedding={name}: did you mean {near!r}? It is one of"
+      f" {', '.join(EMBEDDINGS)}."
+    )
+  if preset and word != "embedding":
+    known = ("paper", *SYSTEMS)
+    near = difflib.get_close_matches(preset, known, 1, 0.0)[0]
+    raise UserError(
+      f"Nothing is called {preset!r} after the colon; did you mean {near!r}?"
+      " There are paper (MMGRec's own settings), embedding=NAME (MMGRec on"
+      f" another model's vectors) and {', '.join(SYSTEMS)}."
+    )
+  return "mmgrec", name or embedding
 
 
 def flatten(tree, prefix: str = "") -> Iterator[tuple[str, object]]:
@@ -290,9 +372,9 @@ def set_value(config: Config, key: str, value: object) -> None:
   Raises:
     UserError: no such setting (names the nearest), or another type.
   """
-  known = dict(flatten(default_config(config.system)))
+  known = dict(flatten(_default_like(config)))
   if key not in known:
-    raise UserError(unknown_key(key, config.system))
+    raise UserError(unknown_key(key, config))
   default = known[key]
   if isinstance(default, float) and isinstance(value, int):
     value = float(value)
@@ -309,9 +391,9 @@ def set_value(config: Config, key: str, value: object) -> None:
   config[last] = value
 
 
-def unknown_key(key: str, system: str = "mmgrec") -> str:
-  """The message for a setting that does not exist."""
-  known = [k for k, _ in flatten(default_config(system))]
+def unknown_key(key: str, config: Config) -> str:
+  """The message for a setting that `config` has not."""
+  known = [k for k, _ in flatten(config)]
   by_name = [k for k in known if k.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
   near = difflib.get_close_matches(key, by_name or known, 1, 0.0)[0]
   return f"config.{key} is no setting; did you mean config.{near}?"
@@ -323,18 +405,13 @@ def check(config: Config) -> None:
   Raises:
     UserError: naming the setting and what it may be.
   """
-  of_system = default_config(config.system) if config.system in SYSTEMS else ()
-  if config.system != "mmgrec" and set(config) != set(of_system):
-    raise UserError(
-      f"config.system = {config.system!r}: choose one after the colon, as in"
-      f" --config=FILE:{SYSTEMS[0]}."
-    )
+  _check_blocks(config)
   values = dict(flatten(config))
-  defaults = dict(flatten(default_config(config.system)))
+  defaults = dict(flatten(_default_like(config)))
   for key in values:
     if key not in defaults:
-      raise UserError(unknown_key(key, config.system))
-  for key, choices in _choices(config.system).items():
+      raise UserError(unknown_key(key, _default_like(config)))
+  for key, choices in _choices(config).items():
     if key in values and values[key] not in choices:
       near = difflib.get_close_matches(str(values[key]), choices, 1, 0.0)[0]
       raise UserError(
@@ -349,12 +426,12 @@ def check(config: Config) -> None:
         f"config.{key} is set but has no effect unless config.{needs} is"
         f" {wanted!r}; drop it or set that."
       )
-  may_be_zero = ("seed", "l2", "weight_decay", "momentum")
+  may_be_zero = ("seed", "l2", "weight_decay", "momentum", "shrink")
   for key, value in values.items():
     name = key.rsplit(".", 1)[-1]
     if isinstance(value, bool) or not isinstance(value, int | float):
       continue
-    is_share = name.endswith("dropout") or name == "warmup"
+    is_share = name.endswith("dropout") or name in ("warmup", "share")
     low_enough = value >= 0 if is_share or name in may_be_zero else value > 0
     if key.startswith("recid.min_"):
       low_enough = True  # a floor may be anything; R^2 can be negative
@@ -365,6 +442,15 @@ def check(config: Config) -> None:
       f"config.model.heads = {config.model.heads}: it must divide"
       f" config.model.hidden, {config.model.hidden}."
     )
+  if config.system == "tiger" and (
+    config.generator.user_token or config.generator.soft_targets.share
+  ):
+    raise UserError(
+      "config.generator.user_token and soft_targets need vectors of users and"
+      " items, which tiger has not."
+    )
+  if config.system == "ease" and config.model.l2 == 0:
+    raise UserError("config.model.l2 = 0: ease has no solution without it.")
   if not config.evaluation.cutoffs or min(config.evaluation.cutoffs) < 1:
     raise UserError("config.evaluation.cutoffs needs numbers of 1 or more.")
   if 10 not in config.evaluation.cutoffs:
@@ -383,11 +469,27 @@ def check(config: Config) -> None:
     )
 
 
-def _choices(system: str) -> dict[str, tuple[str, ...]]:
+def _check_blocks(config: Config) -> None:
+  """The blocks of settings are those of the system and of its embedding."""
+  embedding = config.get("embedding", "gcn")
+  known = config.system in ("mmgrec", *SYSTEMS) and embedding in EMBEDDINGS
+  blocks = lambda c: (set(c), set(c.get("model", ())))
+  if not known or blocks(config) != blocks(_default_like(config)):
+    raise UserError(
+      f"config.system = {config.system!r}, config.embedding = {embedding!r}:"
+      f" choose these after the colon, as in --config=FILE:{SYSTEMS[0]} or"
+      f" --config=FILE:embedding={SYSTEMS[0]}."
+    )
+
+
+def _choices(config: Config) -> dict[str, tuple[str, ...]]:
   """Settings that are one of a few words."""
-  if system == "tiger":
+  if config.system == "tiger":
     return CHOICES | TIGER_CHOICES
-  own = baselines.CHOICES.get(system, {})
+  own = {
+    "loss": baselines.LOSSES,
+    **baselines.CHOICES.get(model_name(config), {}),
+  }
   return CHOICES | {f"model.{key}": words for key, words in own.items()}
 
 

@@ -96,33 +96,41 @@ def explain(argv: list[str], error: Exception) -> str:
   """The config library's errors name no fix; find what was meant."""
   if isinstance(error, OSError):
     return "--config: no such file; those that come with this are in configs/."
-  system = "mmgrec"
+  # An error inside a config file arrives with its traceback as the message.
+  last_line = str(error).strip().splitlines()[-1]
+  message = last_line.removeprefix("mmgrec_jax.errors.UserError: ")
+  preset = ""
   for argument in argv:
     _, _, file = argument.partition("--config=")
-    if file.partition(":")[2] in configs.SYSTEMS:
-      system = file.partition(":")[2]
-  known = dict(configs.flatten(configs.default_config(system)))
+    preset = file.partition(":")[2] or preset
+  try:
+    like = configs.default_config(*configs.chosen(preset))
+  except UserError:
+    return message
+  known = dict(configs.flatten(like))
   for argument in argv:
     flag, _, key = argument.lstrip("-").partition("=")[0].partition(".")
     if flag == "config" and key and key not in known:
-      return configs.unknown_key(key, system)
-  # An error inside a config file arrives with its traceback as the message.
-  last_line = str(error).strip().splitlines()[-1]
-  return last_line.removeprefix("mmgrec_jax.errors.UserError: ")
+      return configs.unknown_key(key, like)
+  return message
 
 
 def help_text() -> str:
   """Every setting and its default, for --help."""
   lines = [
     f"  --config.{key}={value}"
-    for key, value in configs.flatten(configs.default_config())
+    for key, value in configs.flatten(
+      configs.default_config("mmgrec", configs.EMBEDDING)
+    )
   ]
   return (
-    "\nAfter the colon: nothing or 'paper' for MMGRec, or another system:\n  "
+    "\nAfter the colon: nothing for MMGRec, 'paper' for it with the paper's"
+    " settings,\n'embedding=NAME' for it on another model's vectors (gcn is the"
+    " paper's), or\nanother system:\n  "
     + ", ".join(configs.SYSTEMS)
-    + "\n\nMMGRec's settings and their defaults (config.py explains them; TIGER"
-    " has the\nsame without embed.*; the baselines', as"
-    " --config.model.KEY=VALUE, are in\nmodels/settings.py):\n"
+    + "\n\nMMGRec's settings and their defaults (config.py explains them;"
+    " model.* are those\nof its embedding; TIGER has no model.*; the other"
+    " systems', as\n--config.model.KEY=VALUE, are in models/settings.py):\n"
     + "\n".join(lines)
   )
 

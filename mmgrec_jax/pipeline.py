@@ -9,13 +9,16 @@ from mmgrec_jax import config as configs
 from mmgrec_jax.config import Config
 from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.decoding.trie import build_trie
-from mmgrec_jax.models.generator import Vectors
+from mmgrec_jax.models import settings as baselines
+from mmgrec_jax.models.generator import Generator, Vectors
 from mmgrec_jax.report import tables
 from mmgrec_jax.stages import (
   collaborative,
   embed,
   generate,
+  item_item,
   load,
+  rankers,
   rec_ids,
   results,
 )
@@ -43,13 +46,14 @@ def run(config: Config, path: str | Path) -> dict:
   print(f"devices: {', '.join(str(d) for d in parallel.devices())}")
   folder = Workdir(path, config, data)
 
-  train = {"mmgrec": train_mmgrec, "tiger": train_tiger}.get(
-    config.system, train_baseline
-  )
+  train = {
+    "mmgrec": train_mmgrec,
+    "tiger": train_tiger,
+    **dict.fromkeys(baselines.ITEM_ITEM, make_item_item),
+  }.get(config.system, train_baseline)
   systems = {
-    "popularity": (
-      embed.inner_product_ranker(config, data, max(config.evaluation.cutoffs)),
-      results.popularity_vectors(data),
+    "popularity": inner_product_system(
+      config, data, results.popularity_vectors(data)
     ),
     **train(config, data, folder),
   }
@@ -62,44 +66,72 @@ def run(config: Config, path: str | Path) -> dict:
 
 
 def train_mmgrec(config: Config, data: Dataset, folder: Workdir) -> dict:
-  """Vectors -> Rec-IDs -> generator; both systems, each ready to be scored."""
+  """Vectors -> Rec-IDs -> generator; each system ready to be scored.
+
+  `generator` is the beams as they are, `mmgrec` with h_u . h_i in their order;
+  without re-scoring the beams are `mmgrec`.
+  """
   vectors = embed.embed(config, data, folder)
-  inputs = generate.standardise(vectors)
-  generator = train_generator(config, data, folder, inputs)
-  inner_product = embed.inner_product_ranker(
-    config, data, max(config.evaluation.cutoffs)
-  )
-  return {
-    "embedding": (inner_product, (vectors.user_UxD, vectors.item_IxD)),
-    "mmgrec": generator,
+  model, trained = train_generator(config, data, folder, vectors)
+  beams = beam_system(config, data, model, trained)
+  systems = {
+    "embedding": inner_product_system(
+      config, data, (vectors.user_UxD, vectors.item_IxD)
+    )
   }
+  if not config.evaluation.rescore:
+    return {**systems, "mmgrec": beams}
+  rescored = rankers.rescored_beams(config, data, folder, model, trained)
+  return {**systems, "generator": beams, "mmgrec": rescored}
 
 
 def train_tiger(config: Config, data: Dataset, folder: Workdir) -> dict:
   """Features -> Rec-IDs -> a generator that reads Rec-IDs as well."""
   embed.embed_features(config, data, folder)
-  return {"tiger": train_generator(config, data, folder, Vectors())}
+  model, trained = train_generator(config, data, folder, Vectors())
+  return {"tiger": beam_system(config, data, model, trained)}
 
 
 def train_generator(
   config: Config, data: Dataset, folder: Workdir, vectors: Vectors
-) -> tuple:
-  """Rec-IDs, and the generator that writes them, ready to be scored."""
+) -> tuple[Generator, tuple]:
+  """Rec-IDs, and the generator that writes them.
+
+  Returns:
+    the module, and what it needs: (params, vectors, trie).
+  """
   ids = rec_ids.make_rec_ids(config, data, folder)
   trie = build_trie(ids, config.generator.trie)
   model = generate.build_generator(config, data, ids)
   inputs = dataclasses.replace(vectors, tokens_IxM=jnp.asarray(ids.tokens_IxM))
   params = generate.train_generator(config, data, folder, model, inputs, trie)
-  beams = generate.beam_ranker(
-    config, data, model, config.evaluation.beam_width
-  )
-  return beams, (params, inputs, trie)
+  return model, (params, inputs, trie)
+
+
+def beam_system(
+  config: Config, data: Dataset, model: Generator, trained: tuple
+) -> tuple:
+  """A generator's plain beams, ready to be scored."""
+  width = config.evaluation.beam_width
+  return rankers.beam_ranker(config, data, model, width), trained
+
+
+def inner_product_system(config: Config, data: Dataset, vectors) -> tuple:
+  """Exact search for the largest h_u . h_i, ready to be scored."""
+  k = max(config.evaluation.cutoffs)
+  return rankers.inner_product_ranker(config, data, k), vectors
 
 
 def train_baseline(config: Config, data: Dataset, folder: Workdir) -> dict:
   """One baseline, ready to be scored."""
   vectors = collaborative.train_baseline(config, data, folder)
-  inner_product = embed.inner_product_ranker(
+  return {config.system: inner_product_system(config, data, vectors)}
+
+
+def make_item_item(config: Config, data: Dataset, folder: Workdir) -> dict:
+  """A matrix of items by items, ready to be scored."""
+  matrix = item_item.make_matrix(config, data, folder)
+  ranker = item_item.item_item_ranker(
     config, data, max(config.evaluation.cutoffs)
   )
-  return {config.system: (inner_product, vectors)}
+  return {config.system: (ranker, matrix)}

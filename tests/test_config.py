@@ -109,6 +109,28 @@ def test_a_files_choices_reach_tiger_where_it_has_the_stage():
   assert (config.generator.epochs, config.generator.heads) == (7, 8)
 
 
+def test_a_files_choices_reach_the_embedding_that_is_chosen():
+  choices = {
+    "name": "x",
+    "embedding": "mf",
+    "embed": {"epochs": 3},
+    "models": {"mf": {"l2": 0.5}, "vbpr": {"l2": 0.25}},
+  }
+  of = lambda preset: configs.from_preset(choices, preset)
+  assert (of("").embedding, of("").model.l2) == ("mf", 0.5)
+  assert of("embedding=vbpr").model.l2 == 0.25
+  assert of("embedding=vbpr").name == "x-embedding-vbpr"
+  assert of("embedding=gcn").embed.epochs == 3
+  for preset in ("", "embedding=vbpr", "embedding=gcn", "paper", "mf"):
+    configs.check(of(preset))
+
+
+def test_the_paper_has_neither_another_embedding_nor_re_scoring():
+  config = configs.from_preset({"name": "x", "embedding": "mf"}, "paper")
+  assert config.embedding == "gcn"
+  assert config.evaluation.rescore == ()
+
+
 def test_unknown_preset_is_named():
   with pytest.raises(
     UserError, match="'papper'.*did you mean 'paper'.*lightgcn.*tiger"

@@ -180,7 +180,7 @@ def loss_and_gradient(
       embedded: Any = model.apply(
         {"params": {"embedding": table}}, inputs, triples.user_B, train=True
       )
-      total, _ = cf.bpr_objective(embedded, inputs, triples, config.model)
+      total, _ = cf.ranking_objective(embedded, inputs, triples, config.model)
       return total / len(triples.user_B)
 
     return jax.value_and_grad(mean_loss)(table)

@@ -4,8 +4,9 @@ Command: python -m experiments.inspect --workdir=runs/lfm2k
 
 Who is served: recall by popularity of the item and by length of the history,
 coverage and Gini of what is recommended, for every system of the run. How the
-generator works: are its probabilities what they say, what does the beam miss,
-which level's token goes wrong, who are an item's neighbours by Rec-ID.
+generator works, before any re-scoring: are its probabilities what they say,
+what does the beam miss, which level's token goes wrong, who are an item's
+neighbours by Rec-ID.
 
 The workdir is read; what this writes into it is inspect.json, inspect.md,
 inspect_lists.png and inspect_generator.png. The exact ranking scores every item
@@ -20,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import runs
 from experiments.benchmarks.report import draw
 from experiments.inspect import finished, lists, neighbours, probabilities
 from experiments.inspect import report as reports
+from mmgrec_jax.errors import UserError
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -62,11 +63,14 @@ def inspect(workdir: Path, n_users: int) -> dict:
   }
 
 
-@runs.explained()
 def main(argv: Sequence[str]) -> None:
   given = parse(argv)
   folder = given.workdir
-  summary = inspect(folder, given.users)
+  try:
+    summary = inspect(folder, given.users)
+  except UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
   text = reports.to_markdown(summary)
   (folder / "inspect.json").write_text(json.dumps(summary, indent=1) + "\n")
   (folder / "inspect.md").write_text(text, encoding="utf-8")

@@ -86,9 +86,17 @@ def read_finished(folder: Path) -> Finished:
 
 
 def read_config(folder: Path) -> configs.Config:
-  """The run's; a setting that is younger than the run has its default."""
+  """The run's; a setting that is younger than the run has its default.
+
+  Raises:
+    UserError: the run is older than MMGRec's choice of an embedding, when
+      vectors were kept at another scale.
+  """
   there = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-  config = configs.default_config(there["system"])
+  if there["system"] == "mmgrec" and "embedding" not in there:
+    raise UserError(f"{folder}: an older version made it; run it again.")
+  embedding = there.get("embedding", "gcn")
+  config = configs.default_config(there["system"], embedding)
   for key, value in configs.flatten(there):
     configs.set_value(config, key, value)
   return config
@@ -102,14 +110,9 @@ def reload_generator(run: Finished) -> Reloaded:
   """
   rec_ids = load_rec_ids(run.folder / "recids.npz")
   with np.load(run.folder / "embed" / "vectors.npz") as saved:
-    vectors = Vectors()
-    if "user" in saved:  # TIGER has none
-      vectors = generate.standardise(
-        Vectors(jnp.asarray(saved["user"]), jnp.asarray(saved["item"]))
-      )
-  vectors = vectors.replace(  # type: ignore
-    tokens_IxM=jnp.asarray(rec_ids.tokens_IxM)
-  )
+    h = [jnp.asarray(saved[name]) for name in ("user", "item") if name in saved]
+  # TIGER has no h.
+  vectors = Vectors(*h, tokens_IxM=jnp.asarray(rec_ids.tokens_IxM))
   model = generate.build_generator(run.config, run.data, rec_ids)
   shapes = jax.eval_shape(
     lambda: init_params(model, vectors, jax.random.key(0))

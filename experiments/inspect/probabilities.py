@@ -12,9 +12,15 @@ from mmgrec_jax.data.dataset import SPLITS, Rows
 from mmgrec_jax.decoding.trie import Trie
 from mmgrec_jax.evaluation import metrics
 from mmgrec_jax.evaluation.evaluate import score_lists
-from mmgrec_jax.evaluation.ranking import Ranker, top_unseen
-from mmgrec_jax.models.generator import Generator, Vectors, token_log_probs
-from mmgrec_jax.stages import generate
+from mmgrec_jax.evaluation.ranking import Ranker, rank_unseen
+from mmgrec_jax.models.generator import (
+  Generator,
+  Vectors,
+  at_tokens,
+  mean_vector,
+  token_log_probs,
+)
+from mmgrec_jax.stages import rankers
 from mmgrec_jax.training import parallel
 
 WIDTHS = (10, 20, 50)  # of beams
@@ -40,7 +46,7 @@ def of_generator(
   )
   beams = {}
   for width in WIDTHS:
-    ranker = generate.beam_ranker(run.config, run.data, generator.model, width)
+    ranker = rankers.beam_ranker(run.config, run.data, generator.model, width)
     items, scores = ranker(arguments, users)
     beams[str(width)] = {
       "found": share_found(items[:, :K], exact_items[:, :K]),
@@ -58,32 +64,50 @@ def of_generator(
   }
 
 
+def log_probs(
+  model: Generator,
+  params: Any,
+  vectors: Vectors,
+  trie: Trie,
+  user_B: jax.Array,
+  history_BxH: jax.Array,
+  history_length: int,
+  item_BxT: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  """`token_log_probs`, teacher-forced on what `generate` reads of histories."""
+  profile = mean_vector(vectors, history_BxH) if model.user_token else None
+  logits: Any = model.apply(
+    {"params": params},
+    vectors,
+    user_B,
+    history_BxH[:, :history_length],
+    trie.tokens(item_BxT),
+    train=False,
+    profile_BxD=profile,
+  )
+  return token_log_probs(*logits, trie, item_BxT, model.trie_softmax)
+
+
 def log_probs_of_all(
   model: Generator,
   params: Any,
   vectors: Vectors,
   trie: Trie,
   user_B: jax.Array,
-  history_BxN: jax.Array,
+  history_BxH: jax.Array,
+  history_length: int,
 ) -> jax.Array:
-  """The log-probability of every item, teacher-forced. float32 [B, I]."""
+  """The log-probability of every item. float32 [B, I]."""
   items = len(trie.item_I)
   size = min(ITEMS_AT_ONCE, items)
 
   def of_chunk(item_C):
     item_BxC = jnp.broadcast_to(item_C, (len(user_B), size))
-    logits: Any = model.apply(
-      {"params": params},
-      vectors,
-      user_B,
-      history_BxN,
-      trie.tokens(item_BxC),
-      train=False,
-    )
-    log_p = token_log_probs(
-      logits[0], logits[1], trie, item_BxC, model.trie_softmax
-    )
-    return log_p.sum(axis=-1)
+    log_p = log_probs(
+      model, params, vectors, trie, user_B, history_BxH, history_length,
+      item_BxC,
+    )  # fmt: skip
+    return at_tokens(log_p, trie.tokens(item_BxC)).sum(axis=-1)
 
   padded = jnp.pad(jnp.arange(items), (0, -items % size))
   log_p_GxBxC = jax.lax.map(of_chunk, padded.reshape(-1, size))
@@ -91,7 +115,7 @@ def log_probs_of_all(
 
 
 def history_ranker(run: Finished, recommend: Any) -> Callable[..., Any]:
-  """A Ranker with the histories that `generate.beam_ranker` reads.
+  """A Ranker with the histories that `rankers.beam_ranker` reads.
 
   Args:
     recommend: may return any arrays [B, ...].
@@ -99,7 +123,7 @@ def history_ranker(run: Finished, recommend: Any) -> Callable[..., Any]:
   in_order = run.config.generator.history_order == "time"
   return Ranker(
     recommend,
-    generate.histories(run.config, run.data),
+    rankers.histories(run.config, run.data),
     USERS_AT_ONCE,
     seed=None if in_order else run.config.seed,
   )
@@ -111,12 +135,9 @@ def exact_ranker(run: Finished, model: Generator, k: int) -> Callable[..., Any]:
   length = run.config.generator.history_length
 
   def recommend(arguments, user_B, history_BxH):
-    params, vectors, trie = arguments
-    log_p_BxI = log_probs_of_all(
-      model, params, vectors, trie, user_B, history_BxH[:, :length]
-    )
-    everyone = max(len(trie.item_I), k)
-    items, scores = top_unseen(log_p_BxI, history_BxH, everyone)
+    log_p_BxI = log_probs_of_all(model, *arguments, user_B, history_BxH, length)
+    everyone = max(log_p_BxI.shape[1], k)
+    items, scores = rank_unseen(log_p_BxI, history_BxH, everyone)
     log_unseen_B = jax.nn.logsumexp(scores, axis=1)
     return items[:, :k], scores[:, :k], log_unseen_B
 
@@ -186,11 +207,10 @@ def token_accuracy(
   length = run.config.generator.history_length
 
   def recommend(arguments, user_B, history_BxH):
-    targets_UxT, params, vectors, trie = arguments
+    targets_UxT, *of_generator = arguments
     item_BxT = jnp.maximum(targets_UxT[user_B], 0)
-    read_BxN = history_BxH[:, :length]
     return token_ranks(
-      generator.model, params, vectors, trie, user_B, read_BxN, item_BxT
+      generator.model, *of_generator, user_B, history_BxH, length, item_BxT
     )
 
   better_NxTxM, choices_NxTxM = history_ranker(run, recommend)(
@@ -215,33 +235,24 @@ def token_ranks(
   vectors: Vectors,
   trie: Trie,
   user_B: jax.Array,
-  history_BxN: jax.Array,
+  history_BxH: jax.Array,
+  history_length: int,
   item_BxT: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  """How many allowed tokens score above each right one, and how many are
+  """How many allowed tokens are likelier than each right one, and how many are
   allowed; both [B, T, M]."""
-  path_BxTxM, tokens_BxTxM = trie.path(item_BxT), trie.tokens(item_BxT)
-  logits: Any = model.apply(
-    {"params": params}, vectors, user_B, history_BxN, tokens_BxTxM, train=False
+  log_p = log_probs(
+    model, params, vectors, trie, user_B, history_BxH, history_length, item_BxT
   )
-  semantic_BxTxSxL, last_BxTxC = logits
-  last_BxTx1xC = last_BxTxC[:, :, None]
-  allowed = (
-    trie.children(path_BxTxM[..., :-1]),
-    trie.last_tokens(path_BxTxM[..., -1:], last_BxTxC.shape[-1]),
+  semantic, last = log_p
+  own_BxTxM = at_tokens(log_p, trie.tokens(item_BxT))
+  count = lambda semantic, last: jnp.concatenate(
+    [semantic.sum(axis=-1), last.sum(axis=-1)[..., None]], axis=-1
   )
-  better, choices = [], []
-  for scores, ok, token in zip(
-    (semantic_BxTxSxL, last_BxTx1xC),
-    allowed,
-    (tokens_BxTxM[..., :-1], tokens_BxTxM[..., -1:]),
-    strict=True,
-  ):
-    own = jnp.take_along_axis(scores, token[..., None], axis=-1)
-    better.append(((scores > own) & ok).sum(axis=-1))
-    choices.append(ok.sum(axis=-1))
-  join = lambda parts: jnp.concatenate(parts, axis=-1)
-  return join(better), join(choices)
+  better_BxTxM = count(
+    semantic > own_BxTxM[..., :-1, None], last > own_BxTxM[..., -1:]
+  )
+  return better_BxTxM, count(semantic > -jnp.inf, last > -jnp.inf)
 
 
 def padded_rows(rows: Rows) -> np.ndarray:

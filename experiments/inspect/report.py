@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.runs import markdown_table
+from experiments.compare_report import lines_of
 
 _CALIBRATED = {"top": "First item of each list", "beams": "All 50 beams"}
 
@@ -36,10 +36,10 @@ def _lists(summary: Mapping[str, Any]) -> list[str]:
   def table(key, buckets, name, last):
     rows = [[system, *_cells(found[key])] for system, found in systems.items()]
     head = ["system", *map(_bounds, buckets)]
-    return markdown_table([head, *rows, [name, *last]])
+    return _table([head, *rows, [name, *last]])
 
   return [
-    markdown_table([["system", "Recall@10", "coverage", "Gini"], *overall]),
+    _table([["system", "Recall@10", "coverage", "Gini"], *overall]),
     "Coverage: share of items that anyone is recommended. Gini of training"
     f" interactions: {summary['training_gini']:.3f}.",
     "Recall@10 by training interactions of the item:",
@@ -75,7 +75,7 @@ def _beams(summary: Mapping[str, Any]) -> list[str]:
   return [
     "Beam search against the exact ranking of all items by the generator's own"
     f" probability, whose Recall@10 is {exact:.4f}:",
-    markdown_table(rows),
+    _table(rows),
   ]
 
 
@@ -92,7 +92,7 @@ def _calibration(summary: Mapping[str, Any]) -> list[str]:
     for b in found["buckets"]:
       scores = _cells([b["predicted"], b["came_true"]], 4)
       rows.append([*scores, f"{b['count']:,}"])
-    parts += [f"{_CALIBRATED[name]}: {error}", markdown_table(rows)]
+    parts += [f"{_CALIBRATED[name]}: {error}", _table(rows)]
   return parts
 
 
@@ -103,7 +103,7 @@ def _levels(levels: Sequence[Mapping[str, float]]) -> list[str]:
     rows.append([str(m), *shares, f"{one['choices']:.1f}"])
   return [
     "Is each level's token right, given the right ones before it?",
-    markdown_table(rows),
+    _table(rows),
   ]
 
 
@@ -123,6 +123,10 @@ def _bounds(bucket: Mapping[str, int]) -> str:
   """A bucket's name."""
   low, high = bucket["low"], bucket["high"]
   return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+  return "\n".join(lines_of(rows))
 
 
 def _cells(values: Sequence[float | None], digits: int = 3) -> list[str]:

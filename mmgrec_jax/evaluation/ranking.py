@@ -25,16 +25,16 @@ def rank_by_inner_product(
   history_BxH: jax.Array,
   k: int,
 ) -> tuple[jax.Array, jax.Array]:
-  """Exact top k of h_u . h_i over unseen items; -1 and -inf where too few."""
-  return top_unseen(h_user_UxD[user_B] @ h_item_IxD.T, history_BxH, k)
+  """Exact top k of h_u . h_i, as `rank_unseen`."""
+  return rank_unseen(h_user_UxD[user_B] @ h_item_IxD.T, history_BxH, k)
 
 
-def top_unseen(
+def rank_unseen(
   scores_BxI: jax.Array, history_BxH: jax.Array, k: int
 ) -> tuple[jax.Array, jax.Array]:
-  """The k best items outside the history; -1 and -inf where too few."""
+  """Exact top k over items not in the history; -1, -inf where too few."""
   n_items = scores_BxI.shape[1]
-  rows_Bx1 = jnp.arange(len(scores_BxI))[:, None]
+  rows_Bx1 = jnp.arange(len(history_BxH))[:, None]
   seen_BxH = jnp.where(history_BxH >= 0, history_BxH, n_items)
   scores_BxI = scores_BxI.at[rows_Bx1, seen_BxH].set(-jnp.inf, mode="drop")
   # A list longer than the catalogue ends in padding.

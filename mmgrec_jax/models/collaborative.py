@@ -118,10 +118,23 @@ def bpr_loss(
   return nn.softplus(-margin)
 
 
-def bpr_objective(
+def softmax_loss(
+  h_user_BxD: jax.Array, h_pos_BxD: jax.Array, h_neg_BxJxD: jax.Array
+) -> jax.Array:
+  """-ln of the positive's share in a softmax with its J negatives, [B].
+
+  With one negative it is BPR's.
+  """
+  pos_Bx1 = (h_user_BxD * h_pos_BxD).sum(axis=-1, keepdims=True)
+  neg_BxJ = jnp.einsum("bd,bjd->bj", h_user_BxD, h_neg_BxJxD)
+  logits = jnp.concatenate([jnp.zeros_like(pos_Bx1), neg_BxJ - pos_Bx1], axis=1)
+  return nn.logsumexp(logits, axis=1)
+
+
+def ranking_objective(
   embedded: Embedded, inputs: Inputs, triples: Triples, settings
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """BPR and the penalty, summed over a batch whose mean is the loss.
+  """`settings.loss` and the penalty, summed over a batch; its mean is the loss.
 
   Returns:
     the sum, and its parts.
@@ -129,15 +142,19 @@ def bpr_objective(
   del inputs
   i, j = triples.positive_B, triples.negative_BxJ
   item_IxD, l2_I = embedded.item_IxD, embedded.l2_item_I
-  bpr_B = bpr_loss(
-    embedded.user_BxD[:, None], item_IxD[i][:, None], item_IxD[j]
-  ).mean(axis=1)
+  user_BxD, pos_BxD, neg_BxJxD = embedded.user_BxD, item_IxD[i], item_IxD[j]
+  if settings.loss == "softmax":
+    loss_B = softmax_loss(user_BxD, pos_BxD, neg_BxJxD)
+  else:
+    loss_B = bpr_loss(user_BxD[:, None], pos_BxD[:, None], neg_BxJxD).mean(
+      axis=1
+    )
   l2_B = embedded.l2_user_B + l2_I[i] + l2_I[j].mean(axis=1) + embedded.l2
   sums = {
-    "bpr": (bpr_B * triples.real_B).sum(),
+    settings.loss: (loss_B * triples.real_B).sum(),
     "l2": (l2_B * triples.real_B).sum(),
   }
-  return sums["bpr"] + settings.l2 * sums["l2"], sums
+  return sums[settings.loss] + settings.l2 * sums["l2"], sums
 
 
 def embed_everyone(

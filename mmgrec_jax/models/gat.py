@@ -15,6 +15,10 @@ class GAT(nn.Module):
 
   The MMGRec paper trains it on interactions alone and says no more; two layers
   are our choice. Heads are side by side in the first layer, the last has one.
+
+  An epoch takes several times LightGCN's: every edge has its own weight, made
+  of both ends and normalised in each layer and step, where LightGCN's weights
+  are fixed by the degrees.
   """
 
   width: int

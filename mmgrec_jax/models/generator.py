@@ -45,6 +45,8 @@ class Generator(nn.Module):
     item_embedding: `pretrained` (h as it is), `finetuned` (starts from h),
       `learned` (Table 3, Emb w/o), or `rec_id`: the M tokens of each item's
       Rec-ID in place of one vector (TIGER, Rajput et al. 2023).
+    user_token: the decoder also sees the mean vector of the user's items, more
+      of them than the encoder reads.
     encoder_head_width: D in the paper, whatever the number of heads.
     decoder_head_width: width / heads in a default Transformer decoder.
     trie_softmax: take each level's softmax over valid children only; the
@@ -57,6 +59,7 @@ class Generator(nn.Module):
   width: int
   encoder: str = "relation"
   item_embedding: str = "pretrained"
+  user_token: bool = False
   trie_softmax: bool = True
   encoder_layers: int = 2
   decoder_layers: int = 2
@@ -94,6 +97,8 @@ class Generator(nn.Module):
       for _ in range(self.decoder_layers)
     ]
     self.input_dropout = Dropout(self.dropout)
+    if self.user_token:
+      self.profile = nn.Dense(self.width, dtype=self.dtype)
     levels, L = len(self.vocabulary) - 1, self.vocabulary[0]
     # One table for what the decoder reads: BOS, then each level's tokens.
     self.tokens = nn.Embed(1 + levels * L, self.width, dtype=self.dtype)
@@ -140,8 +145,14 @@ class Generator(nn.Module):
     user_B: jax.Array,
     history_BxN: jax.Array,
     train: bool,
+    profile_BxD: jax.Array | None = None,
   ) -> Memory:
-    """Histories (items, -1 = padding, any order) to decoder memory."""
+    """Histories (items, -1 = padding, any order) to decoder memory.
+
+    Args:
+      profile_BxD: for `user_token`, the mean of `vectors.item_IxD` over items
+        of the user's that are not to be predicted.
+    """
     mask_BxN = history_BxN >= 0
     # Padding reads item 0, but no attention ever looks at it.
     item_BxN = jnp.maximum(history_BxN, 0)
@@ -152,6 +163,10 @@ class Generator(nn.Module):
       x = self._item_table(vectors)[item_BxN].astype(self.dtype)
     if self.encoder == "sinusoidal":
       x = x + transformer.sinusoidal_positions(x.shape[1], self.width)[None]
+    if self.user_token:
+      assert profile_BxD is not None
+      x = jnp.concatenate([self.profile(profile_BxD)[:, None], x], axis=1)
+      mask_BxN = jnp.pad(mask_BxN, [(0, 0), (1, 0)], constant_values=True)
     x = self.input_dropout(x, deterministic=not train)
     h_user_BxD: Any = None
     if self.encoder == "relation":
@@ -177,8 +192,11 @@ class Generator(nn.Module):
     history_BxN: jax.Array,
     tokens_BxTxM: jax.Array,
     train: bool,
+    profile_BxD: jax.Array | None = None,
   ) -> tuple[jax.Array, jax.Array]:
     """Teacher forcing: T Rec-IDs a user share one encoding.
+
+    Args: as of `encode`.
 
     Returns:
       semantic logits [B, T, M-1, L] and last-level logits [B, T, C], float32.
@@ -186,7 +204,7 @@ class Generator(nn.Module):
     B, M = len(user_B), self.levels
     chex.assert_shape(history_BxN, (B, None))
     chex.assert_shape(tokens_BxTxM, (B, None, M))
-    memory = self.encode(vectors, user_B, history_BxN, train)
+    memory = self.encode(vectors, user_B, history_BxN, train, profile_BxD)
     before_BxTxM = jnp.pad(tokens_BxTxM[..., :-1], [(0, 0), (0, 0), (1, 0)])
     x = self._embed(before_BxTxM, jnp.arange(M))
     x = self.input_dropout(x, deterministic=not train)
@@ -235,6 +253,14 @@ class Generator(nn.Module):
     return self.last_head(x_BxKxD).astype(jnp.float32)
 
 
+def mean_vector(vectors: Vectors, history_BxH: jax.Array) -> jax.Array:
+  """Mean h_item of histories (-1 = padding), [B, D]; zeros of an empty one."""
+  real_BxHx1 = (history_BxH >= 0)[..., None]
+  h_BxHxD = vectors.item_IxD[jnp.maximum(history_BxH, 0)]
+  total_BxD = jnp.where(real_BxHx1, h_BxHxD, 0).sum(axis=1)
+  return total_BxD / jnp.maximum(real_BxHx1.sum(axis=1), 1)
+
+
 def generate(
   model: Generator,
   params,
@@ -255,7 +281,15 @@ def generate(
   """
   call: Any = functools.partial(model.apply, {"params": params})
   read_BxN = history_BxH[:, :history_length]
-  memory = call(vectors, user_B, read_BxN, train=False, method="encode")
+  profile = mean_vector(vectors, history_BxH) if model.user_token else None
+  memory = call(
+    vectors,
+    user_B,
+    read_BxN,
+    train=False,
+    profile_BxD=profile,
+    method="encode",
+  )
 
   def step_logits(token_BxK, step, cache):
     x, cache = call(token_BxK, step, cache, memory, method="decode_step")
@@ -283,18 +317,30 @@ def token_log_probs(
   trie: tries.Trie,
   item_BxT: jax.Array,
   trie_softmax: bool,
-) -> jax.Array:
-  """Log-probability of each token of the items' Rec-IDs, float32 [B, T, M]."""
-  path_BxTxM, tokens_BxTxM = trie.path(item_BxT), trie.tokens(item_BxT)
+) -> tuple[jax.Array, jax.Array]:
+  """Log-probability of every token on the way of the items' Rec-IDs.
+
+  Returns:
+    float32 [B, T, M-1, L] and [B, T, C]; -inf where no item lies.
+  """
+  path_BxTxM = trie.path(item_BxT)
   children = trie.children(path_BxTxM[..., :-1])
   ranks = trie.last_tokens(path_BxTxM[..., -1], last_BxTxC.shape[-1])
-  semantic = beam_search.masked_log_softmax(
-    semantic_BxTxSxL, children, trie_softmax
+  softmax = beam_search.masked_log_softmax
+  return (
+    softmax(semantic_BxTxSxL, children, trie_softmax),
+    softmax(last_BxTxC, ranks, trie_softmax),
   )
-  last = beam_search.masked_log_softmax(last_BxTxC, ranks, trie_softmax)
+
+
+def at_tokens(
+  log_p: tuple[jax.Array, jax.Array], tokens_BxTxM: jax.Array
+) -> jax.Array:
+  """What `token_log_probs` gives the tokens of Rec-IDs, float32 [B, T, M]."""
   pick = lambda log_p, token: jnp.take_along_axis(
     log_p, token[..., None], axis=-1
   )
+  semantic, last = log_p
   return jnp.concatenate(
     [
       pick(semantic, tokens_BxTxM[..., :-1])[..., 0],

@@ -94,7 +94,7 @@ class InvRL(nn.Module):
 def ultragcn_objective(
   embedded: cf.Embedded, inputs: cf.Inputs, triples: cf.Triples, settings
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """UltraGCN's weighted cross-entropy and the L2; as `cf.bpr_objective`.
+  """UltraGCN's weighted cross-entropy and the L2; as `cf.ranking_objective`.
 
   An interaction weighs w1 + w2 b_u b_i, a negative w3 + w4 b_u b_j, with
   b_u = sqrt(d_u + 1) / d_u and b_i = 1 / sqrt(d_i + 1) of the degrees.

@@ -30,6 +30,9 @@ class LightGT(nn.Module):
   missing. Histories are drawn anew for each step; for evaluation once and for
   all, where the code's change with every look. The code adds 1e-5 to the
   degrees and starts all layers alike; this does not.
+
+  An epoch takes several times LightGCN's: for each user of a batch and each
+  modality a transformer reads up to `history_length` items.
   """
 
   width: int

@@ -5,6 +5,7 @@ No JAX here: configs are read before it may start.
 
 # How all of them are trained, unless their own entry says otherwise.
 TRAINING = {
+  "loss": "bpr",  # or softmax: over the item and its negatives
   "l2": 1e-4,  # on half the squared norm of a triple's rows
   "negatives": 1,  # unseen items for each interaction
   "batch_size": 2048,  # interactions
@@ -101,7 +102,14 @@ MODELS = {
   },
 }
 
+# Systems that are a matrix of items by items (models/item_item.py).
+ITEM_ITEM = {
+  "itemknn": {"neighbours": 100, "shrink": 0.0},
+  "ease": {"l2": 100.0, "max_gib": 8.0},  # max_gib: of memory it may take
+}
+
 # Settings that are one of a few words, by model.
+LOSSES = ("bpr", "softmax")
 CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
   "grcn": {
     "routing_target": ("user", "item"),
@@ -120,7 +128,10 @@ def of_model(name: str) -> dict:
   """Defaults of `config.model` for a baseline."""
   own = MODELS[name]
   optimizer = {**TRAINING["optimizer"], **own.get("optimizer", {})}
-  return {**TRAINING, **own, "optimizer": optimizer}
+  settings = {**TRAINING, **own, "optimizer": optimizer}
+  if name == "invrl":
+    del settings["loss"]  # it has one of its own
+  return settings
 
 
 def own_settings(name: str, settings) -> dict:

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from mmgrec_jax.config import Config
-from mmgrec_jax.models.collaborative import bpr_objective
+from mmgrec_jax.config import Config, model_name
+from mmgrec_jax.models.collaborative import ranking_objective
 from mmgrec_jax.models.gat import GAT
 from mmgrec_jax.models.graphsage import GraphSAGE
 from mmgrec_jax.models.grcn import GRCN
@@ -36,11 +36,12 @@ OBJECTIVES = {"invrl": ultragcn_objective}
 
 
 def build_model(config: Config):
-  """The module that `config.system` and `config.model` describe."""
-  own = own_settings(config.system, config.model)
-  return MODELS[config.system](width=config.width, **own)
+  """The module that `config.model` describes."""
+  name = model_name(config)
+  own = own_settings(name, config.model)
+  return MODELS[name](width=config.width, **own)
 
 
 def objective_of(config: Config) -> Callable:
-  """The loss that `config.system` is trained with."""
-  return OBJECTIVES.get(config.system, bpr_objective)
+  """The loss that it is trained with."""
+  return OBJECTIVES.get(model_name(config), ranking_objective)

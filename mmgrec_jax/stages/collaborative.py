@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from mmgrec_jax.config import Config
+from mmgrec_jax.config import Config, model_name
 from mmgrec_jax.data import sampling
 from mmgrec_jax.data.dataset import TRAIN, Dataset
 from mmgrec_jax.evaluation.evaluate import evaluate
@@ -15,8 +15,8 @@ from mmgrec_jax.files import write_arrays
 from mmgrec_jax.graph import bipartite_graph
 from mmgrec_jax.models import collaborative, invrl
 from mmgrec_jax.models.table import build_model, objective_of
-from mmgrec_jax.stages.embed import inner_product_ranker
 from mmgrec_jax.stages.load import normalised_features, stage_key
+from mmgrec_jax.stages.rankers import inner_product_ranker
 from mmgrec_jax.training import parallel
 from mmgrec_jax.training.checkpoint import Checkpoints
 from mmgrec_jax.training.collaborative import collaborative_task
@@ -48,17 +48,18 @@ def train_baseline(
   """h_user and h_item of the best epoch, or read from vectors.npz."""
   path = folder.path / "vectors.npz"
   if not path.is_file():
-    h_user, h_item = _train(config, data, folder)
+    h_user, h_item = train_vectors(config, data, folder)
     write_arrays(path, {"user": h_user, "item": h_item})
   with np.load(path, allow_pickle=False) as saved:
     return saved["user"], saved["item"]
 
 
-def _train(
+def train_vectors(
   config: Config, data: Dataset, folder: Workdir
 ) -> tuple[np.ndarray, np.ndarray]:
+  """h_user and h_item of the best epoch of what `config.model` describes."""
   model, inputs = build_model(config), make_inputs(config, data)
-  name = config.system
+  name = model_name(config)
   if name == "invrl" and inputs.features:
     pretrained, _ = _fit(
       config, data, folder, f"{name}_pretrain", model, inputs, purpose=2
@@ -117,7 +118,7 @@ def _mask_features(
   pretrained: Any,
 ) -> collaborative.Inputs:
   """InvRL's middle: the features, each times its mask."""
-  name = f"{config.system}_mask"
+  name = f"{model_name(config)}_mask"
   task = mask_task(
     name, model, pretrained, inputs, config.model, stage_key(config, 4)
   )

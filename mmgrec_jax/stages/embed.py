@@ -10,13 +10,14 @@ from mmgrec_jax.config import Config
 from mmgrec_jax.data import sampling
 from mmgrec_jax.data.dataset import TRAIN, Dataset
 from mmgrec_jax.evaluation.evaluate import evaluate
-from mmgrec_jax.evaluation.ranking import Ranker, rank_by_inner_product
 from mmgrec_jax.files import write_arrays
 from mmgrec_jax.graph import bipartite_graph
 from mmgrec_jax.models.generator import Vectors
 from mmgrec_jax.models.graph_rqvae import RQVAE, GraphEncoder
 from mmgrec_jax.recid.quality import r_squared
+from mmgrec_jax.stages.collaborative import train_vectors
 from mmgrec_jax.stages.load import joined_features, stage_key
+from mmgrec_jax.stages.rankers import inner_product_ranker
 from mmgrec_jax.training import embedding, parallel
 from mmgrec_jax.training.checkpoint import Checkpoints
 from mmgrec_jax.training.loop import Schedule, fit
@@ -24,33 +25,31 @@ from mmgrec_jax.training.writer import Writer
 from mmgrec_jax.workdir import Workdir
 
 
-def inner_product_ranker(config: Config, data: Dataset, k: int) -> Ranker:
-  """Ranks by h_u . h_i; its parameters are the pair (h_user, h_item)."""
-
-  def recommend(params, user_B, history_BxH):
-    h_user, h_item = params
-    return rank_by_inner_product(h_user, h_item, user_B, history_BxH, k)
-
-  return Ranker(
-    recommend, data.rows(TRAIN), config.evaluation.batch_size, config.seed
-  )
-
-
 def embed(config: Config, data: Dataset, folder: Workdir) -> Vectors:
   """h_user and h_item, trained or read from embed/vectors.npz.
 
+  Each at root mean square 1, the scale that the next stages expect; h_u . h_i
+  orders items the same at any scale.
   The file also holds the semantic tokens and the reconstruction's R^2.
   """
   path = folder.path / "embed" / "vectors.npz"
   if not path.is_file():
     features = joined_features(config, data)
-    h_user, h_item = _train_encoder(config, data, features, folder)
+    if config.embedding == "gcn":
+      h_user, h_item = _train_encoder(config, data, features, folder)
+    else:
+      h_user, h_item = train_vectors(config, data, folder)
+    h_user, h_item = _unit(h_user), _unit(h_item)
     of_features = config.recid.method == "features"
     x = features if of_features else jnp.asarray(h_item)
     arrays = _train_rqvae(config, x, folder)
     write_arrays(path, {"user": h_user, "item": h_item, **arrays})
   with np.load(path, allow_pickle=False) as saved:
     return Vectors(jnp.asarray(saved["user"]), jnp.asarray(saved["item"]))
+
+
+def _unit(h: np.ndarray) -> np.ndarray:
+  return h / np.sqrt((h**2).mean() + 1e-12)
 
 
 def embed_features(config: Config, data: Dataset, folder: Workdir) -> None:

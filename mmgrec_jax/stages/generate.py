@@ -5,13 +5,13 @@ from typing import Any
 import jax.numpy as jnp
 
 from mmgrec_jax.config import Config
-from mmgrec_jax.data.dataset import TRAIN, Dataset, Rows
+from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.decoding.trie import Trie
 from mmgrec_jax.evaluation.evaluate import evaluate
-from mmgrec_jax.evaluation.ranking import Ranker
-from mmgrec_jax.models.generator import Generator, Vectors, generate
+from mmgrec_jax.models.generator import Generator, Vectors
 from mmgrec_jax.recid.assign import RecIds
 from mmgrec_jax.stages.load import stage_key
+from mmgrec_jax.stages.rankers import beam_ranker, histories
 from mmgrec_jax.training import generating, parallel
 from mmgrec_jax.training.checkpoint import Checkpoints
 from mmgrec_jax.training.loop import Schedule, fit
@@ -30,6 +30,7 @@ def build_generator(
     width=config.width,
     encoder=chosen.encoder,
     item_embedding=chosen.item_embedding,
+    user_token=chosen.user_token,
     trie_softmax=chosen.trie_softmax,
     encoder_layers=chosen.encoder_layers,
     decoder_layers=chosen.decoder_layers,
@@ -40,46 +41,6 @@ def build_generator(
     dropout=chosen.dropout,
     folded=chosen.folded,
     dtype=jnp.dtype(config.dtype),
-  )
-
-
-def histories(config: Config, data: Dataset) -> Rows:
-  """Training items by user, in the order that `history_order` wants."""
-  if config.generator.history_order == "time":
-    return data.rows_newest_first(TRAIN)
-  return data.rows(TRAIN)
-
-
-def standardise(vectors: Vectors) -> Vectors:
-  """Both tables at root mean square 1: the scale a Transformer expects."""
-  unit = lambda h: h / jnp.sqrt((h**2).mean() + 1e-12)
-  return Vectors(unit(vectors.user_UxD), unit(vectors.item_IxD))
-
-
-def beam_ranker(
-  config: Config, data: Dataset, model: Generator, beam_width: int
-) -> Ranker:
-  """Ranks by beam search; its parameters are (params, vectors, trie)."""
-
-  def recommend(params, user_B, history_BxH):
-    weights, vectors, trie = params
-    return generate(
-      model,
-      weights,
-      vectors,
-      trie,
-      user_B,
-      history_BxH,
-      config.generator.history_length,
-      beam_width,
-    )
-
-  in_order = config.generator.history_order == "time"
-  return Ranker(
-    recommend,
-    histories(config, data),
-    config.evaluation.batch_size,
-    seed=None if in_order else config.seed,
   )
 
 
@@ -94,7 +55,7 @@ def train_generator(
   """Trains (or goes on); returns the best epoch's parameters (host).
 
   Args:
-    vectors: standardised.
+    vectors: as `embed` gives them.
   """
   ranker = beam_ranker(config, data, model, config.evaluation.valid_beam_width)
   fixed = parallel.replicate((vectors, trie))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mmgrec_jax.data import sampling
-from mmgrec_jax.models.collaborative import Inputs, Triples, bpr_objective
+from mmgrec_jax.models.collaborative import Inputs, Triples, ranking_objective
 from mmgrec_jax.training import parallel
 from mmgrec_jax.training.loop import Task
 from mmgrec_jax.training.state import (
@@ -41,7 +41,7 @@ def collaborative_task(
   settings,
   validate: Callable[[Any], float],
   key: jax.Array,
-  objective: Callable = bpr_objective,
+  objective: Callable = ranking_objective,
 ) -> Task:
   """Every training interaction once an epoch, with sampled negatives.
 

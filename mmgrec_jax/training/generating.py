@@ -9,8 +9,13 @@ from flax import struct
 from mmgrec_jax.data import sampling
 from mmgrec_jax.data.dataset import Rows
 from mmgrec_jax.decoding.trie import Trie
-from mmgrec_jax.models.generator import Generator, Vectors, token_log_probs
-from mmgrec_jax.training import parallel
+from mmgrec_jax.models.generator import (
+  Generator,
+  Vectors,
+  at_tokens,
+  token_log_probs,
+)
+from mmgrec_jax.training import parallel, soft_targets
 from mmgrec_jax.training.loop import Task
 from mmgrec_jax.training.state import (
   TrainState,
@@ -22,23 +27,51 @@ from mmgrec_jax.training.state import (
 
 @struct.dataclass
 class GeneratorData:
-  """What every step reads."""
+  """What every step reads.
+
+  total_UxD: sum of h_item over each user's training items.
+  """
 
   vectors: Vectors
   trie: Trie
   interactions: sampling.Interactions
   windows: sampling.Windows
+  total_UxD: jax.Array
 
 
 def generator_data(
   vectors: Vectors, trie: Trie, train: Rows, targets_per_history: int
 ) -> GeneratorData:
+  interactions = sampling.on_device(train, len(trie.item_I))
+  total_UxD = None
+  if vectors.item_IxD is not None:
+    total_UxD = jax.ops.segment_sum(
+      vectors.item_IxD[interactions.item_E],
+      interactions.user_E,
+      len(train.lengths),
+    )
   return GeneratorData(
     vectors,
     trie,
-    sampling.on_device(train, len(trie.item_I)),
+    interactions,
     sampling.cut_windows(train, targets_per_history),
+    total_UxD,
   )
+
+
+def _profiles(
+  data: GeneratorData, user_B: jax.Array, targets_BxT: jax.Array
+) -> jax.Array:
+  """Mean h_item of all of a user's items but the targets, [B, D].
+
+  The targets must stay out, or it would say what is to be predicted.
+  """
+  real_BxTx1 = (targets_BxT >= 0)[..., None]
+  h_BxTxD = data.vectors.item_IxD[jnp.maximum(targets_BxT, 0)]
+  offset = data.interactions.offset
+  size_Bx1 = (offset[user_B + 1] - offset[user_B])[:, None]
+  rest_BxD = data.total_UxD[user_B] - (h_BxTxD * real_BxTx1).sum(axis=1)
+  return rest_BxD / jnp.maximum(size_Bx1 - real_BxTx1.sum(axis=1), 1)
 
 
 def generator_loss(
@@ -49,27 +82,41 @@ def generator_loss(
   history_BxN: jax.Array,
   targets_BxT: jax.Array,
   dropout_key: jax.Array | None,
+  soft=None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Summed over targets: mean token cross-entropy over the M levels.
+
+  Args:
+    soft: `config.generator.soft_targets`; None: the paper's hard targets.
 
   Returns:
     the sum, and as auxiliary each level's part of it (`level_1`, …).
   """
   real_BxT = targets_BxT >= 0
   item_BxT = jnp.maximum(targets_BxT, 0)
+  tokens_BxTxM = data.trie.tokens(item_BxT)
   logits: Any = model.apply(
     {"params": params},
     data.vectors,
     user_B,
     history_BxN,
-    data.trie.tokens(item_BxT),
+    tokens_BxTxM,
     train=dropout_key is not None,
+    profile_BxD=(
+      _profiles(data, user_B, targets_BxT) if model.user_token else None
+    ),
     rngs={} if dropout_key is None else {"dropout": dropout_key},
   )
-  log_p_BxTxM = token_log_probs(
-    logits[0], logits[1], data.trie, item_BxT, model.trie_softmax
-  )
-  loss_M = -(log_p_BxTxM * real_BxT[..., None]).sum(axis=(0, 1))
+  log_p = token_log_probs(*logits, data.trie, item_BxT, model.trie_softmax)
+  gain_BxTxM = at_tokens(log_p, tokens_BxTxM)
+  if soft is not None and soft.share > 0:
+    p_BxI = soft_targets.item_distribution(
+      data.vectors, data.trie, user_B, history_BxN, soft.sharpness
+    )
+    gain_BxTxM = (1 - soft.share) * gain_BxTxM + soft.share * soft_targets.gain(
+      data.trie, p_BxI, item_BxT, log_p
+    )
+  loss_M = -(gain_BxTxM * real_BxT[..., None]).sum(axis=(0, 1))
   terms = {f"level_{m + 1}": loss_M[m] for m in range(model.levels)}
   return loss_M.mean(), terms
 
@@ -77,10 +124,15 @@ def generator_loss(
 def init_params(model: Generator, vectors: Vectors, key: jax.Array) -> Any:
   """The parameters that training starts from."""
   sample = jnp.zeros((1, 1), jnp.int32)
-  tokens = jnp.zeros((1, 1, model.levels), jnp.int32)
-  return model.init(key, vectors, sample[0], sample, tokens, train=False)[
-    "params"
-  ]
+  return model.init(
+    key,
+    vectors,
+    sample[0],
+    sample,
+    jnp.zeros((1, 1, model.levels), jnp.int32),
+    train=False,
+    profile_BxD=jnp.zeros((1, model.width)) if model.user_token else None,
+  )["params"]
 
 
 def generator_task(
@@ -124,7 +176,14 @@ def generator_task(
 
     def loss(params):
       total, terms = generator_loss(
-        model, params, data, user_B, history_BxN, targets_BxT, key
+        model,
+        params,
+        data,
+        user_B,
+        history_BxN,
+        targets_BxT,
+        key,
+        settings.soft_targets,
       )
       return total, (terms, ())
 

@@ -23,7 +23,8 @@ TINY = {
   "synthetic.n_items": 50,
   "synthetic.interactions_per_user": 12,
   "width": 16,
-  "embed.epochs": 4,
+  "model.epochs": 4,
+  "model.eval_every": 1,
   "rqvae.epochs": 3,
   "rqvae.steps_per_epoch": 20,
   "rqvae.codebook_size": 16,
@@ -76,14 +77,17 @@ def test_results_have_the_documented_form(finished):
     "dataset", "valid", "test", "seconds", "seconds_per_1000_users",
   }  # fmt: skip
   for split in ("valid", "test"):
-    assert out[split].keys() == {"popularity", "embedding", "mmgrec"}
+    assert list(out[split]) == [
+      "popularity", "embedding", "generator", "mmgrec",
+    ]  # fmt: skip
     for system in out[split].values():
       for k in (5, 10, 20, 50):
         assert 0 <= system[f"recall@{k}"] <= 1
         assert 0 <= system[f"ndcg@{k}"] <= 1
   assert out["dataset"]["users"] == 60
   assert len(out["dataset"]["fingerprint"]) == 64
-  assert out["seconds"].keys() == {"embed", "rqvae", "generate", "evaluate"}
+  stages = {"lattice", "rqvae", "generate", "evaluate"}
+  assert out["seconds"].keys() == stages
   assert out["seconds_per_1000_users"].keys() == out["test"].keys()
   assert all(s > 0 for s in out["seconds_per_1000_users"].values())
 
@@ -92,7 +96,7 @@ def test_artefacts_agree_with_the_results(finished):
   workdir, _ = finished
   load_rec_ids(workdir / "recids.npz")
   with np.load(workdir / "per_user.npz", allow_pickle=False) as saved:
-    for system in ("popularity", "embedding", "mmgrec"):
+    for system in ("popularity", "embedding", "generator", "mmgrec"):
       per_user = saved[f"test/{system}/recall@10"]
       assert len(per_user) == len(saved["test/users"])
       reported = results(workdir)["test"][system]["recall@10"]
@@ -101,7 +105,17 @@ def test_artefacts_agree_with_the_results(finished):
     json.loads(line)["stage"]
     for line in (workdir / "metrics.jsonl").read_text().splitlines()
   ]
-  assert stages == ["embed"] * 4 + ["rqvae"] * 3 + ["generate"] * 3
+  assert stages == ["lattice"] * 4 + ["rqvae"] * 3 + ["generate"] * 3
+
+
+def test_the_weight_of_re_scoring_is_the_best_on_validation(finished):
+  workdir, shown = finished
+  found = json.loads((workdir / "rescore.json").read_text())
+  best = max(found, key=found.get)
+  assert f"re-scoring beams by h_u . h_i at weight {best}" in shown
+  of = lambda split, system: results(workdir)[split][system]["recall@10"]
+  assert of("valid", "mmgrec") == pytest.approx(found[best])
+  assert of("valid", "generator") == pytest.approx(found["0.0"])
 
 
 def test_a_person_sees_data_health_users_table_and_what_next(finished):
@@ -130,13 +144,31 @@ def test_the_same_command_again_trains_nothing_and_says_the_same(finished):
 
 
 def test_tiger_is_one_of_the_systems(tmp_path):
-  settings = {k: v for k, v in TINY.items() if not k.startswith("embed.")}
+  settings = {k: v for k, v in TINY.items() if not k.startswith("model.")}
   workdir = tmp_path / "w"
   done = call("synthetic.py:tiger", f"--workdir={workdir}", settings=settings)
   assert done.returncode == 0, done.stderr
   assert results(workdir)["test"].keys() == {"popularity", "tiger"}
   stages = {"rqvae", "generate", "evaluate"}
   assert results(workdir)["seconds"].keys() == stages
+
+
+@pytest.mark.parametrize(
+  ("preset", "stage"), [("embedding=gcn", "embed"), ("embedding=mf", "mf")]
+)
+def test_any_models_vectors_can_be_the_embedding(preset, stage, tmp_path):
+  settings = {
+    key.replace("model.", "embed.") if stage == "embed" else key: value
+    for key, value in TINY.items()
+  }
+  settings["recid.ignore_health"] = True  # so little training says nothing
+  workdir = tmp_path / "w"
+  done = call(
+    f"synthetic.py:{preset}", f"--workdir={workdir}", settings=settings
+  )
+  assert done.returncode == 0, done.stderr
+  seconds = results(workdir)["seconds"]
+  assert seconds.keys() == {stage, "rqvae", "generate", "evaluate"}
 
 
 def test_a_workdir_with_other_settings_is_refused(finished):
@@ -154,7 +186,7 @@ def test_killed_at_any_moment_the_same_command_gives_the_same_results(
   """SIGKILL in the embedding stage and in the generator, then to the end."""
   workdir, _ = finished
   broken = tmp_path / "broken"
-  for folder in ("embed/gcn", "generate"):
+  for folder in ("lattice", "generate"):
     process = subprocess.Popen(
       command("synthetic.py", f"--workdir={broken}"),
       env=environment(),
@@ -190,6 +222,12 @@ def test_killed_at_any_moment_the_same_command_gives_the_same_results(
     ("nothing.py", [], "no such file"),
     ("ml100k.py:papr", [], "did you mean 'paper'"),
     ("ml100k.py:tigre", [], f"There are paper .* and {', '.join(SYSTEMS)}."),
+    ("ml100k.py:embedding=gnc", [], "did you mean 'gcn'"),
+    (
+      "synthetic.py",
+      ["--config.embedding=mf"],
+      "choose these after the colon, as in .*embedding=",
+    ),
   ],
 )
 def test_mistakes_get_one_sentence_and_exit_code_2(

@@ -5,10 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from experiments import compare, compare_report
-from mmgrec_jax.errors import UserError
+from experiments import compare, compare_report, runs
 
 # Of ml_collections, when it reads a config file in this process.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module")
@@ -86,10 +86,10 @@ def test_a_failed_run_ends_alone_and_the_same_command_goes_on(tmp_path):
 @pytest.mark.parametrize(
   ("arguments", "says"),
   [
-    (["--models=mf,lightgnc"], "'lightgnc'; there are all, mf, .*tiger"),
+    (["--models=mf,lightgnc"], "'lightgnc'; there are all, itemknn, .*tiger"),
     (["--seeds=0,one"], "--seeds=0,one: give whole numbers"),
     (["--config.seed=3"], "give --seeds"),
-    (["--config.evaluation.splits=valid"], "the table needs both"),
+    (["--config.evaluation.splits=valid"], "a table needs both"),
     (["--config.generator.head=3"], "did you mean config.generator.heads"),
     (["--models=mf", "--config.width=x"], "config.width=x"),
     (["--models=mf", "--config.width=0"], "config.width = 0 is out of range"),
@@ -119,16 +119,16 @@ def test_a_folder_with_other_settings_does_not_enter_the_table(
 
 
 def test_each_setting_goes_to_the_systems_that_have_it(tmp_path):
-  runs = compare.plan_runs(
+  planned = runs.plan_runs(
     FILE.removeprefix("--config="),
     {"generator.epochs": "2", "model.layers": "1", "embed.epochs": "3"},
-    ["mf", "lightgcn", "tiger", "mmgrec"],
+    {s: runs.Variant(s) for s in ("mf", "lightgcn", "tiger", "mmgrec")},
     [0],
     tmp_path,
   )
   given = {
     run.system: {a.partition("=")[0] for a in run.command if "." in a}
-    for run in runs
+    for run in planned
   }
   has = lambda key: {
     s for s, keys in given.items() if f"--config.{key}" in keys
@@ -138,14 +138,108 @@ def test_each_setting_goes_to_the_systems_that_have_it(tmp_path):
   assert has("embed.epochs") == {"mmgrec"}
 
 
-def test_runs_of_different_data_are_not_averaged():
-  result = lambda mark: {
-    "dataset": {"fingerprint": mark},
-    "valid": {},
-    "test": {},
+def test_where_nothing_is_random_one_run_is_enough(tmp_path):
+  planned = runs.plan_runs(
+    FILE.removeprefix("--config="),
+    {},
+    {s: runs.Variant(s) for s in ("itemknn", "ease", "mf")},
+    [3, 4],
+    tmp_path,
+  )
+  assert [(run.row, run.seed) for run in planned] == [
+    ("itemknn", 3), ("ease", 3), ("mf", 3), ("mf", 4),
+  ]  # fmt: skip
+
+
+def test_a_variants_own_setting_comes_after_those_given_to_all(tmp_path):
+  (run,) = runs.plan_runs(
+    FILE.removeprefix("--config="),
+    {"generator.encoder": "relation", "width": "32"},
+    {"no-pe": runs.Variant("mmgrec", {"generator.encoder": "none"})},
+    [0],
+    tmp_path,
+  )
+  assert run.folder.name == "no-pe-0"
+  config = runs.read_config(run.arguments)
+  assert (config.generator.encoder, config.width) == ("none", 32)
+
+
+@pytest.fixture
+def finished(tmp_path):
+  """(row, seed, per-user Recall@10 by system) -> a run with such results."""
+
+  def make(row, seed, recalls, system=None, mark="data"):
+    folder = tmp_path / f"{row}-{seed}"
+    folder.mkdir()
+    scores = {s: {"recall@10": float(np.mean(r))} for s, r in recalls.items()}
+    results = {
+      "dataset": {"fingerprint": mark},
+      "valid": scores,
+      "test": scores,
+      "seconds": {"embed": 1.0, "evaluate": 1.0},
+      "seconds_per_1000_users": dict.fromkeys(recalls, 0.1),
+    }
+    (folder / "results.json").write_text(json.dumps(results))
+    arrays = {f"test/{s}/recall@10": np.array(r) for s, r in recalls.items()}
+    np.savez(folder / "per_user.npz", allow_pickle=False, **arrays)
+    return runs.Run(row, system or row, seed, folder, [])
+
+  return make
+
+
+def test_runs_of_different_data_are_not_averaged(finished):
+  of = [
+    finished("mf", seed, {"mf": [0.1]}, mark=f"data {seed}") for seed in (0, 1)
+  ]
+  with pytest.raises(compare_report.UserError, match="different data"):
+    compare_report.summarise(of)
+
+
+def test_mmgrec_is_tested_against_the_best_of_the_others(finished):
+  done = [
+    finished("mf", 0, {"popularity": [0.0, 0.2], "mf": [0.1, 0.3]}),
+    finished("ease", 0, {"popularity": [0.0, 0.2], "ease": [0.2, 0.5]}),
+    # Its own embedding is better than both, and no rival.
+    finished("mmgrec", 0, {"embedding": [0.9, 0.9], "mmgrec": [0.3, 0.5]}),
+    finished("mmgrec", 1, {"embedding": [0.9, 0.9], "mmgrec": [0.2, 0.7]}),
+  ]
+  summary = compare_report.summarise(done)
+  assert list(summary["systems"]) == [
+    "popularity", "mf", "ease", "embedding", "mmgrec",
+  ]  # fmt: skip
+  test = summary["tests"]["recall@10"]
+  assert (test["system"], test["best_other"]) == ("mmgrec", "ease")
+  assert test["difference"] == pytest.approx(0.425 - 0.35)
+  assert test["one_sample"]["t"] == pytest.approx(0.075 / 0.025)
+  assert test["welch"] is None  # of ease there is one run
+  # Users' differences, averaged over seeds first: 0.05 and 0.1.
+  assert test["paired"]["df"] == 1
+  assert test["paired"]["t"] == pytest.approx(0.075 / 0.025)
+
+
+def test_without_mmgrec_the_best_system_is_tested_against_the_second(finished):
+  done = [
+    finished("mf", 0, {"mf": [0.1, 0.3]}),
+    finished("ease", 0, {"ease": [0.2, 0.5]}),
+    finished("itemknn", 0, {"itemknn": [0.2, 0.3]}),
+  ]
+  test = compare_report.summarise(done)["tests"]["recall@10"]
+  assert (test["system"], test["best_other"]) == ("ease", "itemknn")
+
+
+def test_a_changed_system_is_a_row_of_its_own(finished):
+  scores = {"popularity": [0.1, 0.0], "mmgrec": [0.3, 0.5]}
+  done = [
+    finished("no-pe", 0, {**scores, "mmgrec": [0.2, 0.2]}, system="mmgrec"),
+    finished("mmgrec", 0, scores),
+  ]
+  systems = compare_report.summarise(done)["systems"]
+  means = {
+    r: found["test"]["recall@10"]["mean"] for r, found in systems.items()
   }
-  with pytest.raises(UserError, match="different data"):
-    compare_report.summarise([(0, result("a")), (1, result("b"))])
+  assert means == pytest.approx(
+    {"popularity": 0.05, "no-pe": 0.2, "mmgrec": 0.4}
+  )
 
 
 def test_a_systems_training_is_what_it_needs():

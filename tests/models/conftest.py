@@ -17,7 +17,7 @@ PARITY = Path(__file__).parents[1] / "oracles" / "parity"
 
 class Settings:
   def __init__(self, l2):
-    self.l2 = l2
+    self.l2, self.loss = l2, "bpr"
 
 
 def load(name):
@@ -82,7 +82,7 @@ def agree(tiny_triples):
 
   def check(model, inputs, params, loss, gradient, l2, objective=None):
     """`params` and `gradient` are shaped alike; None = no gradient given."""
-    objective = objective or cf.bpr_objective
+    objective = objective or cf.ranking_objective
 
     def mean_loss(params):
       embedded = model.apply(

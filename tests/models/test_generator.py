@@ -10,6 +10,7 @@ from mmgrec_jax.decoding.trie import build_trie
 from mmgrec_jax.models.generator import (
   Generator,
   Vectors,
+  at_tokens,
   generate,
   token_log_probs,
 )
@@ -125,10 +126,10 @@ def test_decoder_is_causal_by_gradient(rng):
 
 def log_probs_of_all_items(model, params, trie, vectors, user, history):
   items = jnp.broadcast_to(jnp.arange(ITEMS), (len(user), ITEMS))
-  semantic, last = forward(
-    model, params, vectors, user, history, trie.tokens(items)
-  )
-  return token_log_probs(semantic, last, trie, items, model.trie_softmax)
+  tokens = trie.tokens(items)
+  logits = forward(model, params, vectors, user, history, tokens)
+  log_p = token_log_probs(*logits, trie, items, model.trie_softmax)
+  return at_tokens(log_p, tokens)
 
 
 def test_trie_softmax_is_a_distribution_over_items(rng):

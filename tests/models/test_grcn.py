@@ -68,8 +68,8 @@ def test_loss_and_gradients_equal_the_oracle(
     out = model.apply(
       {"params": params}, inputs, tiny_triples.user_B, train=False
     )
-    settings = type("Settings", (), {"l2": 0.0})
-    bpr, _ = cf.bpr_objective(out, inputs, tiny_triples, settings)
+    settings = type("Settings", (), {"l2": 0.0, "loss": "bpr"})
+    bpr, _ = cf.ranking_objective(out, inputs, tiny_triples, settings)
     weight = float(found["reg_weight"])
     return bpr / 12 + weight * penalty(params, tiny_triples)
 

@@ -59,8 +59,8 @@ def test_a_step_of_descent_equals_the_paper_oracle(oracle, tiny_inputs):
     triples = cf.Triples(
       jnp.array([u]), jnp.array([i]), jnp.array([[j]]), jnp.array([True])
     )
-    settings = type("Settings", (), {"l2": float(found["lam"])})
-    return cf.bpr_objective(out, inputs, triples, settings)[0]
+    settings = type("Settings", (), {"l2": float(found["lam"]), "loss": "bpr"})
+    return cf.ranking_objective(out, inputs, triples, settings)[0]
 
   gradient = jax.jit(jax.grad(loss))(params)
   stepped = jax.tree.map(

@@ -1,0 +1,8 @@
+"""Table 5: other positional encodings. The command is in tables.py."""
+
+import functools
+
+from experiments import runs, tables
+
+if __name__ == "__main__":
+  runs.as_command(functools.partial(tables.main, 5))

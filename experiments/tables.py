@@ -1,0 +1,270 @@
+"""The paper's Tables 2 to 5 again, on data that is at hand.
+
+Command: python -m experiments.table2 --datasets=lfm2k=DIR,ml100k=DIR \\
+           --seeds=5 --out=runs/tables
+
+Tables 3, 4 and 5 are experiments.table3 to table5. Each data set is a config
+file's name, configs/NAME.py, and where its data is (left out, the file says).
+Runs are in OUT/<data set>/<row>-<seed>, seeds 0 to N-1, made as by
+experiments.compare: the same command goes on where it was, and tables with the
+same --out share mmgrec's runs.
+
+OUT gets tableN.json, tableN.md and a chart for each data set. Beside our
+numbers stand those that the paper prints for its own data, and what is not as
+in the paper. Exit codes: 0 done, 1 some run failed, 2 wrong input or settings,
+130 stopped.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments import compare_report, paper, runs
+from experiments.benchmarks import report
+from experiments.runs import Run, Variant
+from mmgrec_jax import config as configs
+from mmgrec_jax.errors import UserError
+
+Facts = Mapping[str, Any]
+
+
+class Row(NamedTuple):
+  """What is run, and what the paper's table calls it."""
+
+  variant: Variant
+  paper: str | None
+
+
+# Rows of Table 2 that the paper has too; of ours, it lacks the others.
+_SYSTEMS = {
+  "graphsage": "GraphSAGE",
+  "ngcf": "NGCF",
+  "gat": "GAT",
+  "lightgcn": "LightGCN",
+  "vbpr": "VBPR",
+  "mmgcn": "MMGCN",
+  "grcn": "GRCN",
+  "lattice": "LATTICE",
+  "invrl": "InvRL",
+  "lightgt": "LightGT",
+  "mmgrec": "MMGRec",
+}
+
+
+def _mmgrec(name: str, settings: Mapping[str, str]) -> Row:
+  return Row(Variant("mmgrec", settings), name)
+
+
+# How bad their Rec-IDs are is what these rows are to show.
+_ANY_HEALTH = {"recid.ignore_health": "True"}
+
+TABLES: dict[int, dict[str, Row]] = {
+  2: {
+    system: Row(Variant(system), _SYSTEMS.get(system))
+    for system in (*configs.SYSTEMS, "mmgrec")
+  },
+  3: {
+    "id-without": _mmgrec(
+      "ID w/o", {"recid.method": "features", **_ANY_HEALTH}
+    ),
+    "emb-without": _mmgrec("Emb w/o", {"generator.item_embedding": "learned"}),
+    "mmgrec": _mmgrec("Ours", {}),
+  },
+  4: {
+    "hk-means": _mmgrec("HK-Means", {"recid.method": "hkmeans", **_ANY_HEALTH}),
+    "random": _mmgrec("Random", {"recid.last_token": "random"}),
+    "mmgrec": _mmgrec("Ours", {}),
+  },
+  5: {
+    "pe-without": _mmgrec("w/o PE", {"generator.encoder": "none"}),
+    "pe-default": _mmgrec("Default PE", {"generator.encoder": "sinusoidal"}),
+    "mmgrec": _mmgrec("Ours", {}),
+  },
+}
+
+
+def parser(number: int) -> argparse.ArgumentParser:
+  out = argparse.ArgumentParser(
+    prog=f"python -m experiments.table{number}",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  out.add_argument("--datasets", required=True, help="NAME=DIR,NAME=DIR,…")
+  out.add_argument(
+    "--models",
+    default="all",
+    help=f"rows: all (the default), or some of {', '.join(TABLES[number])}",
+  )
+  out.add_argument("--seeds", type=int, default=5, help="how many; default 5")
+  out.add_argument("--out", type=Path, required=True, help="folder")
+  return out
+
+
+def chosen_data_sets(datasets: str) -> dict[str, str]:
+  """Config file's name -> folder of its data, '' where the file says.
+
+  Raises:
+    UserError: there is no such config file.
+  """
+  chosen = {}
+  for one in datasets.split(","):
+    name, _, folder = one.partition("=")
+    if not config_file(name).is_file():
+      there = sorted(path.stem for path in Path("configs").glob("*.py"))
+      raise UserError(
+        f"--datasets: there is no {config_file(name)}, only those of"
+        f" {', '.join(there)}."
+      )
+    chosen[name] = folder
+  return chosen
+
+
+def config_file(name: str) -> Path:
+  return Path("configs") / f"{name}.py"
+
+
+def main(number: int, argv: Sequence[str]) -> None:
+  """Runs what is missing of a table and writes it."""
+  given, settings = runs.parse(parser(number), argv)
+
+  def plan() -> list[Run]:
+    rows = runs.chosen_rows(given.models, list(TABLES[number]))
+    if given.seeds < 1:
+      raise UserError(f"--seeds={given.seeds}: how many there are, 1 or more.")
+    planned = []
+    for name, folder in chosen_data_sets(given.datasets).items():
+      planned += runs.plan_runs(
+        str(config_file(name)),
+        settings | ({"data": folder} if folder else {}),
+        {row: TABLES[number][row].variant for row in rows},
+        range(given.seeds),
+        given.out / name,
+      )
+    return planned
+
+  runs.carry_out(
+    plan, lambda planned: write_all(number, planned, given.out), given.out
+  )
+
+
+def write_all(number: int, planned: Sequence[Run], out: Path) -> None:
+  """tableN.json, tableN.md (printed too), tableN-<data set>.png."""
+  summaries, texts = {}, [f"# Table {number} of the paper, with our data\n"]
+  done = [run.folder.parent.name for run in planned if run.finished]
+  for name in dict.fromkeys(done):
+    of_set = [run for run in planned if run.folder.parent.name == name]
+    summary = compare_report.summarise(of_set)
+    summary["differs"] = differs(number, of_set, summary["dataset"])
+    summary["settings_not_the_papers"] = changed_settings(of_set)
+    summaries[name] = summary
+    texts.append(f"## {name}\n\n{to_markdown(number, summary)}")
+  text = "\n".join(texts)
+  as_data = {
+    "paper": {
+      row: {name: score._asdict() for name, score in scores.items()}
+      for row, scores in paper.TABLES[number].items()
+    },
+    "datasets": summaries,
+  }
+  (out / f"table{number}.json").write_text(json.dumps(as_data, indent=1) + "\n")
+  (out / f"table{number}.md").write_text(text, encoding="utf-8")
+  print(text)
+  print(f"The table is in {out / f'table{number}.md'} and .json")
+  for name, summary in summaries.items():
+    plot = compare_report.plot
+    report.draw(plot, summary, out / f"table{number}-{name}.png")
+
+
+def differs(number: int, of_set: Sequence[Run], facts: Facts) -> dict[str, str]:
+  """Row -> what is not as in the paper, in a few words."""
+  same = the_papers(facts)
+  data = [] if same else ["data"]
+  if not same or facts["modalities"] != same.modalities:
+    data.append("features")
+  changed = len(changed_settings(of_set))
+  out = {}
+  for row, (variant, name) in TABLES[number].items():
+    settings = "settings (it prints none)"
+    if variant.system == "mmgrec":
+      settings = f"{changed} settings" if changed else ""
+    parts = [*data, settings] if name else ["not in the paper"]
+    out[row] = ", ".join(filter(None, parts))
+  return out
+
+
+def the_papers(facts: Facts) -> paper.DataSet | None:
+  """The paper's data set with the same counts, if it is one of them."""
+  counts = [facts[name] for name in ("users", "items", "interactions")]
+  for one in paper.DATA_SETS.values():
+    if counts == [one.users, one.items, one.interactions]:
+      return one
+  return None
+
+
+def changed_settings(of_set: Sequence[Run]) -> list[str]:
+  """MMGRec's settings that the preset `paper` has otherwise."""
+  for run in of_set:
+    if run.system == "mmgrec":
+      file, *rest = run.arguments
+      theirs, ours = (
+        runs.read_config([f"{file}{colon}", *rest]).to_dict()
+        for colon in (":paper", "")
+      )
+      return configs.differences(theirs, ours | {"name": theirs["name"]})
+  return []
+
+
+def to_markdown(number: int, summary: Mapping[str, Any]) -> str:
+  """Our table with the paper's columns, the data, the settings."""
+  rows, printed = TABLES[number], paper.TABLES[number]
+  known = {row: name for row, (_, name) in rows.items() if name}
+  columns = {"in the paper": known}
+  for data_set in paper.DATA_SETS:
+    columns[f"{data_set} R / N@10"] = {
+      row: "{:.4f} / {:.4f}".format(*printed[name][data_set])
+      for row, name in known.items()
+    }
+  columns["differs from the paper by"] = summary["differs"]
+  lines = [compare_report.to_markdown(summary, columns)]
+  if number == 2:
+    lines += [*_claims(), ""]
+  lines += [*_data_table(summary["dataset"]), ""]
+  lines += [f"Fingerprint of the data: {summary['dataset']['fingerprint']}", ""]
+  if summary["settings_not_the_papers"]:
+    lines += ["MMGRec's settings: the preset paper's (there), these (now):", ""]
+    lines += [f"- {one}" for one in summary["settings_not_the_papers"]]
+    lines.append("")
+  return "\n".join(lines)
+
+
+def _claims() -> list[str]:
+  """What the paper's own last lines say."""
+  table = [["MMGRec over LightGT, in the paper", "Recall@10", "NDCG@10"]]
+  for name in paper.DATA_SETS:
+    pairs = zip(paper.IMPROVEMENT[name], paper.P_VALUE[name], strict=True)
+    table.append([name, *(f"+{gain} %, p = {p:.2g}" for gain, p in pairs)])
+  return compare_report.lines_of(table)
+
+
+def _data_table(facts: Facts) -> list[str]:
+  """Ours as a row of the paper's Table 1."""
+  rows = {
+    facts["name"]: [facts[n] for n in ("users", "items", "interactions")]
+    + [facts["modalities"]]
+  }
+  for name, one in paper.DATA_SETS.items():
+    rows[f"{name} (paper)"] = list(one)
+  table = [["data", "users", "items", "interactions", "density", "features"]]
+  for name, (users, items, interactions, modalities) in rows.items():
+    table.append(
+      [
+        name,
+        *(f"{count:,}" for count in (users, items, interactions)),
+        f"{interactions / users / items:.2e}",
+        ", ".join(f"{m} {width}" for m, width in modalities.items()),
+      ]
+    )
+  return compare_report.lines_of(table)

@@ -1,0 +1,41 @@
+"""The one stage of itemknn and ease: their matrix of items by items."""
+
+import time
+
+import numpy as np
+
+from mmgrec_jax.config import Config
+from mmgrec_jax.data.dataset import TRAIN, Dataset
+from mmgrec_jax.evaluation.ranking import Ranker, rank_unseen
+from mmgrec_jax.files import write_arrays
+from mmgrec_jax.models import item_item
+from mmgrec_jax.workdir import Workdir
+
+
+def make_matrix(
+  config: Config, data: Dataset, folder: Workdir
+) -> item_item.Matrix:
+  """Made of the training interactions, or read from item_item.npz."""
+  path = folder.path / "item_item.npz"
+  if not path.is_file():
+    started = time.monotonic()
+    make, _ = item_item.SYSTEMS[config.system]
+    matrix = make(data.rows(TRAIN), data.n_items, config.model)
+    write_arrays(path, dict(matrix))
+    folder.note_seconds(config.system, time.monotonic() - started)
+  with np.load(path, allow_pickle=False) as saved:
+    return dict(saved)
+
+
+def item_item_ranker(config: Config, data: Dataset, k: int) -> Ranker:
+  """Ranks by x_u W; its parameters are the matrix."""
+  _, score = item_item.SYSTEMS[config.system]
+
+  def recommend(matrix, user_B, history_BxH):
+    del user_B
+    x_BxI = item_item.zeros_and_ones(history_BxH, data.n_items)
+    return rank_unseen(score(matrix, x_BxI), history_BxH, k)
+
+  return Ranker(
+    recommend, data.rows(TRAIN), config.evaluation.batch_size, seed=None
+  )

@@ -1,0 +1,104 @@
+"""Soft targets: the embedding stage's ranking as a teacher of the generator.
+
+Each token's target is mixed with what the vectors alone would say, given the
+tokens before it: the share of a distribution over items that lies below each
+child of the trie.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from mmgrec_jax.decoding.trie import Trie
+from mmgrec_jax.models.generator import Vectors
+
+
+def item_distribution(
+  vectors: Vectors,
+  trie: Trie,
+  user_B: jax.Array,
+  history_BxN: jax.Array,
+  sharpness: float,
+) -> jax.Array:
+  """softmax(sharpness * z(h_u . h_i)), float32 [B, I], in the trie's order.
+
+  z is the standard score over a user's items. What the generator reads has no
+  share: it will not be asked for it.
+  """
+  items = len(trie.item_I)
+  score_BxI = vectors.user_UxD[user_B] @ vectors.item_IxD.T
+  centred_BxI = score_BxI - score_BxI.mean(axis=1, keepdims=True)
+  spread_Bx1 = jnp.sqrt((centred_BxI**2).mean(axis=1, keepdims=True) + 1e-12)
+  logits_BxI = sharpness * centred_BxI / spread_Bx1
+  rows_Bx1 = jnp.arange(len(user_B))[:, None]
+  read_BxN = jnp.where(history_BxN >= 0, history_BxN, items)
+  logits_BxI = logits_BxI.at[rows_Bx1, read_BxN].set(-jnp.inf, mode="drop")
+  return jax.nn.softmax(logits_BxI[:, trie.item_I], axis=1)
+
+
+def token_distributions(
+  trie: Trie, p_BxI: jax.Array, item_BxT: jax.Array, last_width: int
+) -> tuple[jax.Array, jax.Array]:
+  """Each token's distribution, given the tokens before it in a Rec-ID.
+
+  Args:
+    p_BxI: of items, in the trie's order.
+    item_BxT: whose Rec-IDs lead the way.
+    last_width: C.
+
+  Returns:
+    [B, T, M-1, L] for the semantic tokens and [B, T, C] for the last; rows of
+    zeros where nothing below a prefix has a share.
+  """
+  rows_Bx1x1 = jnp.arange(len(p_BxI))[:, None, None]
+  below_BxJ = jnp.pad(jnp.cumsum(p_BxI, axis=1), [(0, 0), (1, 0)])
+  path_BxTxM = trie.path(item_BxT)
+  semantic = []
+  for m in range(trie.levels - 1):
+    node_BxTxL = jnp.broadcast_to(
+      path_BxTxM[..., m, None], (*item_BxT.shape, trie.semantic_size)
+    )
+    token_BxTxL = jnp.broadcast_to(
+      jnp.arange(trie.semantic_size)[None, None], node_BxTxL.shape
+    )
+    child = trie.child(node_BxTxL, token_BxTxL)
+    first, count = trie.item_range(child, m + 1)
+    share = below_BxJ[rows_Bx1x1, first + count] - below_BxJ[rows_Bx1x1, first]
+    semantic.append(jnp.where(trie.children(path_BxTxM[..., m]), share, 0.0))
+  leaf_BxT = path_BxTxM[..., -1]
+  first_BxT, _ = trie.item_range(leaf_BxT, trie.levels - 1)
+  place_BxTxC = first_BxT[..., None] + jnp.arange(last_width)[None, None]
+  last_BxTxC = jnp.where(
+    trie.last_tokens(leaf_BxT, last_width),
+    p_BxI[rows_Bx1x1, jnp.minimum(place_BxTxC, p_BxI.shape[1] - 1)],
+    0.0,
+  )
+  return _normalise(jnp.stack(semantic, axis=2)), _normalise(last_BxTxC)
+
+
+def gain(
+  trie: Trie,
+  p_BxI: jax.Array,
+  item_BxT: jax.Array,
+  log_p: tuple[jax.Array, jax.Array],
+) -> jax.Array:
+  """Expected log-probability of each token, float32 [B, T, M].
+
+  Args:
+    log_p: as `token_log_probs` gives it.
+  """
+  semantic, last = log_p
+  shares = token_distributions(trie, p_BxI, item_BxT, last.shape[-1])
+  expected = lambda share, log_p: jnp.where(share > 0, share * log_p, 0.0).sum(
+    axis=-1
+  )
+  return jnp.concatenate(
+    [expected(shares[0], semantic), expected(shares[1], last)[..., None]],
+    axis=-1,
+  )
+
+
+def _normalise(share: jax.Array) -> jax.Array:
+  """Shares [..., V] to sum 1; what cumulative sums made negative is 0."""
+  share = jnp.maximum(share, 0.0)
+  total = share.sum(axis=-1, keepdims=True)
+  return jnp.where(total > 0, share / jnp.maximum(total, 1e-30), 0.0)

@@ -1,0 +1,130 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import paper, runs, tables
+
+# Of ml_collections, when it reads a config file in this process.
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module")
+
+ROOT = Path(__file__).parents[2]
+TINY = {
+  "synthetic.n_users": 60,
+  "synthetic.n_items": 50,
+  "synthetic.interactions_per_user": 12,
+  "width": 8,
+  "model.epochs": 2,
+}
+
+
+def call(number, *flags):
+  settings = [f"--config.{key}={value}" for key, value in TINY.items()]
+  return subprocess.run(
+    [sys.executable, "-m", f"experiments.table{number}", *settings, *flags],
+    cwd=ROOT, capture_output=True, text=True,
+    env={**os.environ, "JAX_PLATFORMS": "cpu"},
+  )  # fmt: skip
+
+
+def test_the_printed_improvements_follow_from_the_printed_scores():
+  table = paper.TABLES[2]
+  for name, percent in paper.IMPROVEMENT.items():
+    for metric in paper.Score._fields:
+      of = lambda row, name=name, metric=metric: getattr(
+        table[row][name], metric
+      )
+      best = max(of(row) for row in table if row != "MMGRec")
+      assert best == of("LightGT")
+      gain = 100 * (of("MMGRec") / best - 1)
+      assert gain == pytest.approx(getattr(percent, metric), abs=0.005)
+
+
+def test_every_row_that_the_paper_prints_is_one_of_ours():
+  for number, printed in paper.TABLES.items():
+    names = {row.paper for row in tables.TABLES[number].values()} - {None}
+    assert names == set(printed)
+    assert all(set(scores) == set(paper.DATA_SETS)
+               for scores in printed.values())  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [3, 4, 5])
+def test_every_variant_is_a_valid_config_of_its_own(
+  number, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(ROOT)
+  variants = {name: row.variant for name, row in tables.TABLES[number].items()}
+  planned = runs.plan_runs("configs/lfm2k.py", {}, variants, [0], tmp_path)
+  made = [str(runs.read_config(run.arguments)) for run in planned]
+  assert len(set(made)) == 3
+
+
+def test_table_2_says_how_ours_differs_and_goes_on(tmp_path):
+  flags = ["--datasets=synthetic", "--models=itemknn,lightgcn",
+           "--seeds=2", f"--out={tmp_path}"]  # fmt: skip
+  done = call(2, *flags)
+  assert done.returncode == 0, done.stderr
+  text = (tmp_path / "table2.md").read_text()
+  (ours,) = [one for one in text.splitlines() if one.startswith("| lightgcn")]
+  for word in (" ± ", "0.2381 / 0.1592", "0.0988 / 0.0603", "0.0502 / 0.0411",
+               "data, features, settings"):  # fmt: skip
+    assert word in ours
+  (other,) = [one for one in text.splitlines() if one.startswith("| itemknn")]
+  assert "not in the paper" in other
+  found = json.loads((tmp_path / "table2.json").read_text())
+  synthetic = found["datasets"]["synthetic"]
+  assert synthetic["systems"]["lightgcn"]["seeds"] == [0, 1]
+  assert synthetic["systems"]["itemknn"]["seeds"] == [0]
+  assert synthetic["dataset"]["fingerprint"] in text
+  assert "MovieLens (paper)" in text and "1,239,508" in text
+  assert (tmp_path / "table2-synthetic.png").stat().st_size > 1000
+  again = call(2, *flags)
+  assert again.stdout.count(": finished before") == 3
+  assert (tmp_path / "table2.md").read_text() == text
+
+
+def test_only_the_papers_own_data_and_settings_count_as_the_same(
+  tmp_path, monkeypatch
+):
+  monkeypatch.chdir(ROOT)
+  one = paper.DATA_SETS["Kwai"]
+  facts = {
+    "users": one.users,
+    "items": one.items,
+    "interactions": one.interactions,
+    "modalities": one.modalities,
+  }
+  variants = {"mmgrec": runs.Variant("mmgrec")}
+  planned = lambda settings: runs.plan_runs(
+    "configs/kwai.py", settings, variants, [0], tmp_path
+  )
+  changed = tables.changed_settings(planned({}))
+  assert "config.generator.batch_size: 3000 there, 128 now" in changed
+  fewer = tables.changed_settings(planned({"generator.batch_size": "3000"}))
+  assert len(fewer) == len(changed) - 1
+  said = tables.differs(2, planned({}), facts)
+  assert said["mmgrec"] == f"{len(changed)} settings"
+  assert said["lightgt"] == "settings (it prints none)"
+  assert said["ease"] == "not in the paper"
+  other = tables.differs(2, planned({}), facts | {"items": 5})
+  assert other["mmgrec"] == f"data, features, {len(changed)} settings"
+
+
+@pytest.mark.parametrize(
+  ("flags", "says"),
+  [
+    (["--datasets=lfm3k=x"], "there is no configs/lfm3k.py, only those of"),
+    (["--datasets=synthetic", "--models=hkmeans"], "there are all, hk-means"),
+    (["--datasets=synthetic", "--seeds=0"], "how many there are, 1 or more"),
+  ],
+)
+def test_mistakes_are_named(flags, says, tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(ROOT)
+  with pytest.raises(SystemExit) as stopped:
+    tables.main(4, [f"--out={tmp_path / 'o'}", *flags])
+  assert stopped.value.code == 2
+  assert says in capsys.readouterr().err
+  assert not (tmp_path / "o").exists()

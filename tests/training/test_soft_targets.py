@@ -1,0 +1,88 @@
+"""Soft targets: the vectors' distribution over items, token by token."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmgrec_jax.decoding.trie import build_trie
+from mmgrec_jax.models.generator import Vectors
+from mmgrec_jax.recid.assign import assign_rec_ids
+from mmgrec_jax.training import soft_targets
+
+USERS, ITEMS, L = 3, 25, 3
+
+
+@pytest.fixture(params=["packed", "dense"])
+def setting(request, rng):
+  """A trie with shared prefixes, vectors, users and what they read."""
+  ids = assign_rec_ids(
+    rng.integers(0, L, (ITEMS, 2)), L, rng.integers(0, 9, ITEMS)
+  )
+  vectors = Vectors(
+    jnp.asarray(rng.normal(size=(USERS, 4)), jnp.float32),
+    jnp.asarray(rng.normal(size=(ITEMS, 4)), jnp.float32),
+  )
+  history = np.array([[3, 7, 1], [5, -1, -1], [-1, -1, -1]])
+  return ids, build_trie(ids, request.param), vectors, jnp.asarray(history)
+
+
+def distribution(setting):
+  _, trie, vectors, history = setting
+  p = soft_targets.item_distribution(
+    vectors, trie, jnp.arange(USERS), history, 1.5
+  )
+  by_item = np.zeros((USERS, ITEMS))
+  by_item[:, np.asarray(trie.item_I)] = p
+  return p, by_item
+
+
+def test_items_share_as_their_standard_scores_say_but_those_just_read(setting):
+  _, _, vectors, history = setting
+  _, p = distribution(setting)
+  score = np.asarray(vectors.user_UxD @ vectors.item_IxD.T)
+  z = (score - score.mean(1, keepdims=True)) / score.std(1, keepdims=True)
+  wanted = np.exp(1.5 * z)
+  for user, items in enumerate(np.asarray(history)):
+    wanted[user, items[items >= 0]] = 0
+  wanted /= wanted.sum(1, keepdims=True)
+  np.testing.assert_allclose(p, wanted, atol=1e-6)
+
+
+def test_tokens_along_a_rec_id_multiply_to_its_items_share(setting):
+  ids, trie, _, _ = setting
+  p, by_item = distribution(setting)
+  items = jnp.broadcast_to(jnp.arange(ITEMS), (USERS, ITEMS))
+  semantic, last = soft_targets.token_distributions(
+    trie, p, items, ids.vocabulary[-1]
+  )
+  tokens = ids.tokens_IxM
+  share = np.asarray(last)[:, np.arange(ITEMS), tokens[:, -1]]
+  for m in range(2):
+    share = share * np.asarray(semantic)[:, np.arange(ITEMS), m, tokens[:, m]]
+  np.testing.assert_allclose(share, by_item, atol=1e-5)
+
+
+def test_each_tokens_shares_sum_to_one_or_nothing_is_left(setting):
+  ids, trie, _, _ = setting
+  p, _ = distribution(setting)
+  items = jnp.broadcast_to(jnp.arange(ITEMS), (USERS, ITEMS))
+  for shares in soft_targets.token_distributions(
+    trie, p, items, ids.vocabulary[-1]
+  ):
+    total = np.asarray(shares.sum(-1))
+    assert (np.isclose(total, 1, atol=1e-5) | (total == 0)).all()
+
+
+def test_gain_is_largest_where_the_log_probabilities_are_the_teachers(setting):
+  ids, trie, _, _ = setting
+  p, _ = distribution(setting)
+  items = jnp.broadcast_to(jnp.arange(ITEMS), (USERS, ITEMS))
+  shares = soft_targets.token_distributions(trie, p, items, ids.vocabulary[-1])
+  log = lambda share: jnp.where(share > 0, jnp.log(share), -jnp.inf)
+  best = soft_targets.gain(trie, p, items, tuple(map(log, shares)))
+  flat = lambda share: jnp.where(
+    share > 0, -jnp.log((share > 0).sum(-1, keepdims=True)), -jnp.inf
+  )
+  other = soft_targets.gain(trie, p, items, tuple(map(flat, shares)))
+  assert np.isfinite(best).all()
+  assert (best >= other - 1e-6).all() and (best > other + 0.01).any()

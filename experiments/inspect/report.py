@@ -6,7 +6,10 @@ from typing import Any
 
 from experiments.compare_report import lines_of
 
-_CALIBRATED = {"top": "First item of each list", "beams": "All 50 beams"}
+_CALIBRATED = {
+  "top": "First item of each list",
+  "beams": "All of the widest beams",
+}
 
 
 def to_markdown(summary: Mapping[str, Any]) -> str:

@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -14,25 +11,13 @@ from experiments.inspect.__main__ import main
 from mmgrec_jax.config import default_config
 from mmgrec_jax.data.dataset import TEST, save_dataset
 from mmgrec_jax.decoding.trie import build_trie
-from mmgrec_jax.evaluation.ranking import top_unseen
+from mmgrec_jax.evaluation.ranking import rank_unseen
 from mmgrec_jax.models.generator import Generator, Vectors, generate
 from mmgrec_jax.recid.assign import assign_rec_ids
 from mmgrec_jax.training.generating import init_params
 
-ROOT = Path(__file__).parents[2]
 USERS, ITEMS, D, L = 4, 20, 8, 4
-TINY = {
-  "synthetic.n_users": 60,
-  "synthetic.n_items": 50,
-  "synthetic.interactions_per_user": 12,
-  "width": 16,
-  "recid.ignore_health": True,
-  "rqvae.epochs": 2,
-  "rqvae.steps_per_epoch": 20,
-  "rqvae.codebook_size": 16,
-  "generator.epochs": 2,
-  "generator.batch_size": 32,
-}
+READ = 3  # items of a history
 
 
 def small_generator(rng, **changes):
@@ -59,20 +44,27 @@ def small_generator(rng, **changes):
 
 
 def all_log_probs(model, arguments, history):
-  score = jax.jit(probabilities.log_probs_of_all, static_argnums=0)
-  return score(model, *arguments, jnp.arange(USERS), history)
+  score = jax.jit(probabilities.log_probs_of_all, static_argnums=(0, 6))
+  return score(model, *arguments, jnp.arange(USERS), history, READ)
 
 
-@pytest.mark.parametrize("trie_softmax", [True, False])
+TIGER = {"encoder": "sinusoidal", "item_embedding": "rec_id"}
+
+
+@pytest.mark.parametrize(
+  ("trie_softmax", "changes"), [(True, TIGER), (False, {"user_token": True})]
+)
 def test_a_beam_as_wide_as_the_catalogue_is_the_exact_ranking(
-  rng, monkeypatch, trie_softmax
+  rng, monkeypatch, quick_compiling, trie_softmax, changes
 ):
   monkeypatch.setattr(probabilities, "ITEMS_AT_ONCE", 7)  # 20 = 7 + 7 + 6
-  model, arguments, history, _ = small_generator(rng, trie_softmax=trie_softmax)
+  model, arguments, history, _ = small_generator(
+    rng, trie_softmax=trie_softmax, **changes
+  )
   log_p = all_log_probs(model, arguments, history)
-  items, scores = top_unseen(log_p, history, ITEMS)
+  items, scores = rank_unseen(log_p, history, ITEMS)
   beam_items, beam_scores = jax.jit(generate, static_argnums=(0, 6, 7))(
-    model, *arguments, jnp.arange(USERS), history, 5, ITEMS
+    model, *arguments, jnp.arange(USERS), history, READ, ITEMS
   )
   np.testing.assert_array_equal(items, beam_items)
   np.testing.assert_allclose(scores, beam_scores, atol=1e-4)
@@ -80,12 +72,13 @@ def test_a_beam_as_wide_as_the_catalogue_is_the_exact_ranking(
   assert np.allclose(total, 1, atol=1e-4) == trie_softmax
 
 
-def test_a_tokens_rank_is_that_of_the_mass_of_its_items(rng):
+def test_a_tokens_rank_is_that_of_the_mass_of_its_items(rng, quick_compiling):
   model, arguments, history, tokens = small_generator(rng)
-  p = np.exp(all_log_probs(model, arguments, history))
+  log_p = all_log_probs(model, arguments, history)
+  p = np.exp(np.asarray(log_p, np.float64))
   targets = rng.integers(0, ITEMS, (USERS, 6))
-  better, choices = jax.jit(probabilities.token_ranks, static_argnums=0)(
-    model, *arguments, jnp.arange(USERS), history, jnp.asarray(targets)
+  better, choices = jax.jit(probabilities.token_ranks, static_argnums=(0, 6))(
+    model, *arguments, jnp.arange(USERS), history, READ, jnp.asarray(targets)
   )
   for (user, t), item in np.ndenumerate(targets):
     for m in range(4):
@@ -184,57 +177,41 @@ def test_neighbours_share_exactly_the_first_tokens(small_data, rng):
         assert other[int(m)] != one["rec_id"][int(m)]
 
 
-def call(*command):
-  # Speed of what is compiled does not matter here, speed of compiling does.
-  flags = "--xla_backend_optimization_level=0"
-  done = subprocess.run(
-    [sys.executable, "-m", *command],
-    cwd=ROOT, capture_output=True, text=True,
-    env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
-  )  # fmt: skip
-  assert done.returncode == 0, done.stderr
-  return done.stdout
-
-
-@pytest.mark.parametrize("system", ["mmgrec", "tiger"])
-def test_a_finished_run_is_inspected(tmp_path, system):
-  colon = "" if system == "mmgrec" else f":{system}"
-  settings = TINY | ({"embed.epochs": 2} if system == "mmgrec" else {})
-  call(
-    "mmgrec_jax.main",
-    f"--config=configs/synthetic.py{colon}",
-    *(f"--config.{key}={value}" for key, value in settings.items()),
-    f"--workdir={tmp_path}",
-  )
-  files = {
-    name: (tmp_path / name).read_bytes()
-    for name in ("config.json", "results.json", "seconds.json")
+def test_a_finished_run_is_inspected(
+  mmgrec_run, monkeypatch, capsys, quick_compiling
+):
+  monkeypatch.setattr(probabilities, "WIDTHS", (10, 30))
+  folder = mmgrec_run
+  read = lambda: {
+    path: path.read_bytes()
+    for path in folder.rglob("*")
+    if path.is_file() and not path.name.startswith("inspect")
   }
-  shown = call("experiments.inspect", f"--workdir={tmp_path}")
-  assert (tmp_path / "inspect.md").read_text() in shown
-  for name, before in files.items():
-    assert (tmp_path / name).read_bytes() == before
+  before = read()
+  main([f"--workdir={folder}"])
+  assert read() == before
+  assert (folder / "inspect.md").read_text() in capsys.readouterr().out
+  for name in ("inspect_lists.png", "inspect_generator.png"):
+    assert (folder / name).stat().st_size > 1000
 
-  out = json.loads((tmp_path / "inspect.json").read_text())
-  results = json.loads(files["results.json"])
-  for name, row in results["test"].items():
+  out = json.loads((folder / "inspect.json").read_text())
+  rows = json.loads((folder / "results.json").read_text())["valid"]
+  assert out["systems"].keys() == rows.keys()
+  for name, row in rows.items():
     assert out["systems"][name]["recall@10"] == pytest.approx(row["recall@10"])
-  # 50 beams for 50 items: the run's own list, and the exact one.
+  # 30 beams for 30 items: the exact ranking, and the run's own plain beams.
   beams = out["beams"]
-  assert beams["50"]["found"] == 1
-  assert beams["50"]["recall@10"] == out["exact_recall@10"]
-  assert any(
-    row["recall@10"] == pytest.approx(beams["50"]["recall@10"])
-    for name, row in results["test"].items()
-    if name not in ("popularity", "embedding")
-  )
-  assert 0 < beams["10"]["found"] <= beams["20"]["found"] <= 1
+  assert beams["30"]["found"] == 1
+  assert 0 < beams["10"]["found"] <= 1
+  plain = pytest.approx(rows["generator"]["recall@10"])
+  assert beams["30"]["recall@10"] == out["exact_recall@10"] == plain
+  with np.load(folder / "per_user.npz") as saved:  # mmgrec's are re-scored
+    lists = [saved[f"valid/{name}/items"] for name in ("generator", "mmgrec")]
+  assert (lists[0] != lists[1]).any()
   top = out["calibration"]["top"]["buckets"]
   assert sum(b["count"] for b in top) == out["users_examined"]
   assert len(out["levels"]) == 4
   assert all(level["top1"] <= level["top10"] for level in out["levels"])
-  for name in ("inspect_lists.png", "inspect_generator.png"):
-    assert (tmp_path / name).stat().st_size > 1000
 
 
 def test_what_cannot_be_inspected_is_named(tmp_path, small_data, capsys):
@@ -251,9 +228,11 @@ def test_what_cannot_be_inspected_is_named(tmp_path, small_data, capsys):
   (tmp_path / "config.json").write_text(json.dumps(settings))
   assert "mf has no generator" in says()
   save_dataset(small_data, tmp_path / "data")
-  settings = {"system": "mmgrec", "data": str(tmp_path / "data")}
+  settings = {"system": "tiger", "data": str(tmp_path / "data")}
   (tmp_path / "config.json").write_text(json.dumps(settings))
   assert "not what the run was trained on" in says()
+  (tmp_path / "config.json").write_text(json.dumps({"system": "mmgrec"}))
+  assert "an older version made it" in says()
 
 
 def test_a_setting_younger_than_the_run_has_its_default(tmp_path):

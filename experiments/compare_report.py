@@ -31,28 +31,34 @@ class Scored(NamedTuple):
       return saved[f"test/{self.system}/{metric}"]
 
 
+def read_results(runs: Sequence[Run]) -> list[tuple[Run, dict[str, Any]]]:
+  """Finished runs, and what results.json of each holds.
+
+  Raises:
+    UserError: the runs are not of one data set.
+  """
+  found = []
+  for run in filter(lambda run: run.finished, runs):
+    text = (run.folder / "results.json").read_text(encoding="utf-8")
+    found.append((run, json.loads(text)))
+  if len({results["dataset"]["fingerprint"] for _, results in found}) > 1:
+    raise UserError(
+      "The runs are of different data (see dataset.json in each); give"
+      " another --out, or delete the older ones."
+    )
+  return found
+
+
 def by_row(runs: Sequence[Run]) -> dict[str, dict[int, Scored]]:
   """Rows of the table in order, each with its part in each seed's run.
 
   A system as it is brings along what its run scored beside it: popularity, and
   mmgrec its parts. A changed one brings itself.
-
-  Raises:
-    UserError: the runs are not of one data set.
   """
   between = dict.fromkeys(run.row for run in runs if run.row != "mmgrec")
   order = ("popularity", *between, *PARTS, "mmgrec")
   rows: dict[str, dict[int, Scored]] = {row: {} for row in order}
-  fingerprint = None
-  for run in filter(lambda run: run.finished, runs):
-    text = (run.folder / "results.json").read_text(encoding="utf-8")
-    results = json.loads(text)
-    fingerprint = fingerprint or results["dataset"]["fingerprint"]
-    if results["dataset"]["fingerprint"] != fingerprint:
-      raise UserError(
-        "The runs are of different data (see dataset.json in each); give"
-        " another --out, or delete the older ones."
-      )
+  for run, results in read_results(runs):
     beside = results["test"] if run.row == run.system else ()
     for row, system in {run.row: run.system, **{b: b for b in beside}}.items():
       rows[row].setdefault(run.seed, Scored(run, system, results))

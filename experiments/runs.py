@@ -36,6 +36,7 @@ class Run(NamedTuple):
   seed: int
   folder: Path
   arguments: list[str]  # of main, but the workdir
+  own: Mapping[str, str] = {}  # settings of its row, beyond those of all
 
   @property
   def command(self) -> list[str]:
@@ -103,7 +104,12 @@ def plan_runs(
   if ":" in file:
     raise UserError(f"--config={file}: no colon here; --models picks systems.")
   if "seed" in settings:
-    raise UserError("--config.seed: give --seeds instead.")
+    raise UserError("--config.seed: give --seeds (a sweep: --seed) instead.")
+  if "evaluation.splits" in settings:
+    raise UserError(
+      "--config.evaluation.splits: a table needs both, a sweep never looks at"
+      " the test split."
+    )
   default = {
     variant.system: read_config([f"--config={file}{_colon(variant.system)}"])
     for variant in variants.values()
@@ -122,7 +128,7 @@ def plan_runs(
       has = {k: v for k, v in settings.items() if k in known[system]}
       arguments = [f"--config={file}{_colon(system)}", f"--config.seed={seed}"]
       arguments += [f"--config.{k}={v}" for k, v in {**has, **own}.items()]
-      run = Run(row, system, seed, out / f"{row}-{seed}", arguments)
+      run = Run(row, system, seed, out / f"{row}-{seed}", arguments, own)
       check_folder(run.folder, read_config(arguments))
       runs.append(run)
   return runs

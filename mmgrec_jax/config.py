@@ -147,6 +147,7 @@ def _shared_defaults() -> Config:
   config.evaluation = ConfigDict()
   config.evaluation.cutoffs = (5, 10, 20, 50)  # K of Recall@K and NDCG@K
   config.evaluation.batch_size = 128  # users a device handles at a time
+  config.evaluation.splits = ("valid", "test")  # or ("valid",): no look at test
 
   config.train = ConfigDict()
   config.train.steps_per_call = 1000  # compiled into one call at most
@@ -454,6 +455,11 @@ def check(config: Config) -> None:
     raise UserError("config.evaluation.cutoffs needs numbers of 1 or more.")
   if 10 not in config.evaluation.cutoffs:
     raise UserError("config.evaluation.cutoffs must hold 10, the headline.")
+  if config.evaluation.splits not in (("valid",), ("valid", "test")):
+    raise UserError(
+      f"config.evaluation.splits = {config.evaluation.splits!r}: it is"
+      " ('valid', 'test') or ('valid',)."
+    )
   if "generator" in config and (
     config.evaluation.beam_width < max(config.evaluation.cutoffs)
   ):

@@ -1,7 +1,10 @@
 """All tests run on 4 fake CPU devices, and a rank promotion is an error."""
 
+import contextlib
+import dataclasses
 import os
 import tempfile
+from pathlib import Path
 
 # Before JAX starts: 4 devices on 2 cores deadlock with fewer XLA threads.
 os.environ.setdefault("NPROC", "8")
@@ -20,7 +23,9 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 jax.config.update("jax_compilation_cache_dir", _CACHE.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
-from mmgrec_jax.data.dataset import Dataset  # noqa: E402
+from mmgrec_jax import pipeline  # noqa: E402
+from mmgrec_jax.config import default_config  # noqa: E402
+from mmgrec_jax.data.dataset import TEST, Dataset, save_dataset  # noqa: E402
 from mmgrec_jax.data.synthetic import make_synthetic  # noqa: E402
 from mmgrec_jax.training import parallel  # noqa: E402
 
@@ -40,6 +45,87 @@ def rng() -> np.random.Generator:
 @pytest.fixture(scope="session")
 def small_data() -> Dataset:
   return make_synthetic(40, 30, 8, n_tastes=4, seed=1)
+
+
+@pytest.fixture(scope="session")
+def other_test_items(small_data) -> Dataset:
+  """`small_data`, test items replaced by ones their user never touched."""
+  rng = np.random.default_rng(5)
+  item = small_data.item_E.copy()
+  for user in range(small_data.n_users):
+    of_user = small_data.user_E == user
+    fresh = np.setdiff1d(np.arange(small_data.n_items), item[of_user])
+    rows = np.flatnonzero(of_user & (small_data.split_E == TEST))
+    item[rows] = rng.choice(fresh, len(rows), replace=False)
+  return dataclasses.replace(small_data, item_E=item)
+
+
+class LookedAtTest(AssertionError):
+  pass
+
+
+class NoTest(Dataset):
+  """Any question about its test interactions is an error."""
+
+  def edges(self, split):
+    return super().edges(self._allowed(split))
+
+  def rows(self, split):
+    return super().rows(self._allowed(split))
+
+  def rows_newest_first(self, split):
+    return super().rows_newest_first(self._allowed(split))
+
+  def _allowed(self, split):
+    if split == TEST:
+      raise LookedAtTest
+    return split
+
+
+@pytest.fixture(scope="session")
+def no_test(small_data) -> NoTest:
+  fields = dataclasses.fields(small_data)
+  return NoTest(**{f.name: getattr(small_data, f.name) for f in fields})
+
+
+@pytest.fixture
+def quick_compiling():
+  """Where speed of compiling matters, not speed of what is compiled."""
+  with quickly_compiled():
+    yield
+
+
+@contextlib.contextmanager
+def quickly_compiled():
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="session")
+def mmgrec_run(small_data, no_test, tmp_path_factory) -> Path:
+  """A small finished run that scored validation alone, on `no_test`."""
+  folder = tmp_path_factory.mktemp("mmgrec")
+  save_dataset(small_data, folder / "data")
+  config = default_config()
+  config.data, config.width = str(folder / "data"), 8
+  config.evaluation.update(
+    splits=("valid",), cutoffs=(10,), beam_width=30, valid_beam_width=30,
+    rescore=(8.0,),
+  )  # fmt: skip
+  config.recid.ignore_health = True
+  config.embed.epochs = 1
+  config.rqvae.update(
+    epochs=1, steps_per_epoch=5, codebook_size=8, hidden=8, latent=4
+  )
+  config.generator.update(
+    epochs=2, heads=1, encoder_head_width=4, decoder_head_width=4,
+    feed_forward=8, history_length=6, targets_per_history=2, user_token=True,
+  )  # fmt: skip
+  with pytest.MonkeyPatch.context() as patch, quickly_compiled():
+    patch.setattr(pipeline.load, "load_data", lambda config: no_test)
+    pipeline.run(config, folder / "run")
+  return folder / "run"
 
 
 @pytest.fixture

@@ -66,6 +66,7 @@ def test_a_wrong_key_or_type_names_the_fix(key, value, says):
     ("generator.dropout", 1.0, "config.generator.dropout = 1.0 is out of"),
     ("evaluation.cutoffs", (5, 20), "must hold 10"),
     ("evaluation.beam_width", 20, "at least the largest"),
+    ("evaluation.splits", ("test",), r"it is \('valid', 'test'\) or"),
   ],
 )
 def test_a_bad_or_ineffective_value_is_an_error(key, value, says):

@@ -6,6 +6,8 @@ import numpy as np
 
 from mmgrec_jax.data.dataset import SPLITS, TRAIN, Dataset
 
+SPLIT_NAMES = {"valid": "validation", "test": "test"}
+
 
 def metrics_table(
   results: Mapping[str, Mapping[str, float]], cutoffs: Sequence[int]
@@ -54,21 +56,24 @@ def examples(
   data: Dataset,
   users: np.ndarray,
   items_NxK: np.ndarray,
+  split: str,
   n_history: int = 6,
   n_items: int = 6,
 ) -> str:
-  """Some users: what they liked, what they are recommended, test hits."""
+  """Some users: what they liked, what they are recommended, which are hits."""
   label = data.item_ids if data.titles is None else data.titles
-  train, test = data.rows(TRAIN), data.rows(SPLITS["test"])
+  train, truth = data.rows(TRAIN), data.rows(SPLITS[split])
   lines = []
   for user, items in zip(users, items_NxK, strict=True):
     seen = train.items[train.offset[user] : train.offset[user + 1]]
-    liked = test.items[test.offset[user] : test.offset[user + 1]]
+    liked = truth.items[truth.offset[user] : truth.offset[user + 1]]
     lines.append(
       f"user {data.user_ids[user]} ({len(seen)} items in training), such as"
     )
     lines += [f"    {label[i]}" for i in seen[:: -(-len(seen) // n_history)]]
-    lines.append("  is recommended (* = in the user's test items)")
+    lines.append(
+      f"  is recommended (* = in the user's {SPLIT_NAMES[split]} items)"
+    )
     lines += [
       f"  {'*' if i in liked else ' '} {label[i]}"
       for i in items[:n_items]

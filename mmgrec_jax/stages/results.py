@@ -28,20 +28,22 @@ def popularity_vectors(data: Dataset):
 def report_results(
   config: Config, data: Dataset, folder: Workdir, systems: dict
 ) -> dict:
-  """Scores systems on validation and test; prints, saves, returns.
+  """Scores systems on `evaluation.splits`; prints, saves, returns.
 
   Args:
-    systems: name -> (ranker, its parameters); the last one's lists are shown.
+    systems: name -> (ranker, its parameters); the last one's lists are shown,
+      for the last split.
 
   Returns:
     what results.json holds. Per-user values go to per_user.npz.
   """
   cutoffs = config.evaluation.cutoffs
   started = time.monotonic()
-  results = {"dataset": data.statistics(), "valid": {}, "test": {}}
+  splits = config.evaluation.splits
+  results = {"dataset": data.statistics(), **{split: {} for split in splits}}
   per_user, lists = {}, {}
   params_of = {name: parallel.replicate(p) for name, (_, p) in systems.items()}
-  for split in ("valid", "test"):
+  for split in splits:
     users = countable_users(data, split)
     results["dataset"][f"{split}_users_counted"] = len(users)
     per_user[f"{split}/users"] = users
@@ -52,15 +54,16 @@ def report_results(
       per_user[f"{split}/{name}/items"] = lists[name]
       for metric, values in scores.items():
         per_user[f"{split}/{name}/{metric}"] = values
+  users = per_user[f"{splits[-1]}/users"]
   write_arrays(folder.path / "per_user.npz", per_user)
   folder.note_seconds("evaluate", time.monotonic() - started)
   results["seconds"] = folder.seconds()
   results["seconds_per_1000_users"] = {
-    name: _seconds_per_1000(ranker, params_of[name], per_user["test/users"])
+    name: _seconds_per_1000(ranker, params_of[name], users)
     for name, (ranker, _) in systems.items()
   }
   folder.write_json("results.json", results)
-  _show(config, data, results, per_user["test/users"], lists[list(systems)[-1]])
+  _show(config, data, results, users, lists[list(systems)[-1]])
   return results
 
 
@@ -72,10 +75,12 @@ def _seconds_per_1000(ranker: Ranker, params, users: np.ndarray) -> float:
 
 
 def _show(config, data: Dataset, results: dict, users, items_NxK) -> None:
-  """Three users, then the table."""
+  """Three users of the last split, then the table."""
+  split = config.evaluation.splits[-1]
   picks = np.linspace(0, len(users) - 1, 5).astype(int)[1:4]
-  print("\n" + tables.examples(data, users[picks], items_NxK[picks]))
+  print("\n" + tables.examples(data, users[picks], items_NxK[picks], split))
   shown = [k for k in config.evaluation.cutoffs if k <= 20]
-  rows = {"chance": chance(data, "test", shown), **results["test"]}
-  print(f"\nTest, mean over {len(users):,} users:")
+  rows = {"chance": chance(data, split, shown), **results[split]}
+  name = tables.SPLIT_NAMES[split].capitalize()
+  print(f"\n{name}, mean over {len(users):,} users:")
   print(tables.metrics_table(rows, shown))

@@ -28,13 +28,20 @@ class Checkpoints:
     step = self._manager.latest_step()
     if step is None:
       return None
+    restored = self._restore(step, last=last, best=best)
+    return restored["last"], restored["best"]
+
+  def best(self, like: Any) -> Any | None:
+    """The newest best parameters, shaped like the argument; None if none."""
+    step = self._manager.latest_step()
+    return None if step is None else self._restore(step, best=like)["best"]
+
+  def _restore(self, step: int, **trees: Any) -> Any:
     shaped = lambda tree: jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
     args = ocp.args.Composite(
-      last=ocp.args.StandardRestore(shaped(last)),
-      best=ocp.args.StandardRestore(shaped(best)),
+      **{k: ocp.args.StandardRestore(shaped(t)) for k, t in trees.items()}
     )
-    restored = self._manager.restore(step, args=args)
-    return jax.device_get((restored["last"], restored["best"]))
+    return jax.device_get(dict(self._manager.restore(step, args=args)))
 
   def close(self) -> None:
     """Waits until everything is on disk."""

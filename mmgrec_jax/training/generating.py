@@ -123,6 +123,20 @@ def generator_loss(
   return loss_M.mean(), terms
 
 
+def init_params(model: Generator, vectors: Vectors, key: jax.Array) -> Any:
+  """The parameters that training starts from."""
+  sample = jnp.zeros((1, 1), jnp.int32)
+  return model.init(
+    key,
+    vectors,
+    sample[0],
+    sample,
+    jnp.zeros((1, 1, model.levels), jnp.int32),
+    train=False,
+    profile_BxD=jnp.zeros((1, model.width)) if model.user_token else None,
+  )["params"]
+
+
 def generator_task(
   model: Generator, data: GeneratorData, settings, validate, key: jax.Array
 ) -> Task:
@@ -139,16 +153,7 @@ def generator_task(
   optimizer = make_optimizer(settings.optimizer, settings.epochs * steps)
 
   def init():
-    sample = jnp.zeros((1, 1), jnp.int32)
-    params = model.init(
-      key,
-      data.vectors,
-      sample[0],
-      sample,
-      jnp.zeros((1, 1, model.levels), jnp.int32),
-      train=False,
-      profile_BxD=(jnp.zeros((1, model.width)) if model.user_token else None),
-    )["params"]
+    params = init_params(model, data.vectors, key)
     return new_state(params, optimizer.init(params))
 
   def plan(data, key):

@@ -89,6 +89,7 @@ def test_a_failed_run_ends_alone_and_the_same_command_goes_on(tmp_path):
     (["--models=mf,lightgnc"], "'lightgnc'; there are all, itemknn, .*tiger"),
     (["--seeds=0,one"], "--seeds=0,one: give whole numbers"),
     (["--config.seed=3"], "give --seeds"),
+    (["--config.evaluation.splits=valid"], "a table needs both"),
     (["--config.generator.head=3"], "did you mean config.generator.heads"),
     (["--models=mf", "--config.width=x"], "config.width=x"),
     (["--models=mf", "--config.width=0"], "config.width = 0 is out of range"),

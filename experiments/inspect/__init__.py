@@ -1,0 +1,1 @@
+"""What a finished run's numbers hide; the command is in __main__.py."""

@@ -1,0 +1,53 @@
+"""A run that is told to score validation alone never looks at the test."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mmgrec_jax import pipeline
+from mmgrec_jax.config import default_config
+
+
+def scores_validation_alone(workdir, system):
+  results = json.loads((workdir / "results.json").read_text())
+  with np.load(workdir / "per_user.npz") as saved:
+    splits = {key.split("/")[0] for key in saved}
+  return (
+    "test" not in results
+    and "test_users_counted" not in results["dataset"]
+    and system in results["valid"]
+    and splits == {"valid"}
+  )
+
+
+@pytest.fixture
+def run_mf(no_test, tmp_path, monkeypatch, quick_compiling):
+  """Runs mf where a look at the test split is an error; the workdir."""
+  monkeypatch.setattr(pipeline.load, "load_data", lambda config: no_test)
+
+  def run(splits):
+    config = default_config("mf")
+    config.width, config.model.epochs = 8, 2
+    config.evaluation.update(cutoffs=(10,), splits=splits)
+    pipeline.run(config, tmp_path / "w")
+    return tmp_path / "w"
+
+  return run
+
+
+def test_a_run_without_the_test_split_asks_nothing_about_it(run_mf, capsys):
+  assert scores_validation_alone(run_mf(("valid",)), "mf")
+  shown = capsys.readouterr().out
+  assert "Validation, mean over" in shown
+  assert "in the user's validation items" in shown
+
+
+def test_nor_does_mmgrec(mmgrec_run):
+  assert scores_validation_alone(mmgrec_run, "mmgrec")
+
+
+def test_the_usual_run_does_look(run_mf):
+  with pytest.raises(AssertionError) as looked:
+    run_mf(("valid", "test"))
+  assert looked.typename == "LookedAtTest"

@@ -1,6 +1,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -162,7 +163,7 @@ def test_random_trials_stay_in_their_ranges_and_more_keep_the_first():
 def test_a_space_holds_the_default_and_only_what_main_accepts(system, tmp_path):
   space = spaces.SPACES[system]
   assert any(map(spaces.is_range, space.values()))
-  default = dict(
+  default: dict[str, Any] = dict(
     configs.flatten(configs.default_config(system, configs.EMBEDDING))
   )
   tries = {}

@@ -98,8 +98,10 @@ def quick_compiling():
 @contextlib.contextmanager
 def quickly_compiled():
   jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+  try:
+    yield
+  finally:
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")
@@ -115,6 +117,7 @@ def mmgrec_run(small_data, no_test, tmp_path_factory) -> Path:
   )  # fmt: skip
   config.recid.ignore_health = True
   config.embed.epochs = 1
+  config.generator.soft_targets.share = 0.0
   config.rqvae.update(
     epochs=1, steps_per_epoch=5, codebook_size=8, hidden=8, latent=4
   )
@@ -123,6 +126,7 @@ def mmgrec_run(small_data, no_test, tmp_path_factory) -> Path:
     feed_forward=8, history_length=6, targets_per_history=2, user_token=True,
   )  # fmt: skip
   with pytest.MonkeyPatch.context() as patch, quickly_compiled():
+    patch.setattr(parallel, "devices", lambda: jax.local_devices()[:1])
     patch.setattr(pipeline.load, "load_data", lambda config: no_test)
     pipeline.run(config, folder / "run")
   return folder / "run"

@@ -85,7 +85,8 @@ def log_probs(
     train=False,
     profile_BxD=profile,
   )
-  return token_log_probs(*logits, trie, item_BxT, model.trie_softmax)
+  semantic, last = logits
+  return token_log_probs(semantic, last, trie, item_BxT, model.trie_softmax)
 
 
 def log_probs_of_all(
@@ -135,7 +136,10 @@ def exact_ranker(run: Finished, model: Generator, k: int) -> Callable[..., Any]:
   length = run.config.generator.history_length
 
   def recommend(arguments, user_B, history_BxH):
-    log_p_BxI = log_probs_of_all(model, *arguments, user_B, history_BxH, length)
+    params, vectors, trie = arguments
+    log_p_BxI = log_probs_of_all(
+      model, params, vectors, trie, user_B, history_BxH, length
+    )
     everyone = max(log_p_BxI.shape[1], k)
     items, scores = rank_unseen(log_p_BxI, history_BxH, everyone)
     log_unseen_B = jax.nn.logsumexp(scores, axis=1)
@@ -207,10 +211,17 @@ def token_accuracy(
   length = run.config.generator.history_length
 
   def recommend(arguments, user_B, history_BxH):
-    targets_UxT, *of_generator = arguments
+    targets_UxT, params, vectors, trie = arguments
     item_BxT = jnp.maximum(targets_UxT[user_B], 0)
     return token_ranks(
-      generator.model, *of_generator, user_B, history_BxH, length, item_BxT
+      generator.model,
+      params,
+      vectors,
+      trie,
+      user_B,
+      history_BxH,
+      length,
+      item_BxT,
     )
 
   better_NxTxM, choices_NxTxM = history_ranker(run, recommend)(

@@ -33,9 +33,13 @@ def small_generator(rng, **changes):
     ids.vocabulary, ITEMS, D, encoder_layers=1, decoder_layers=1, heads=1,
     encoder_head_width=6, decoder_head_width=6, feed_forward=8, **changes,
   )  # fmt: skip
-  start = jax.jit(lambda: init_params(model, vectors, jax.random.key(0)))
-  # Start values give every item about the same probability.
-  params = jax.tree.map(lambda w: 3 * w, start())
+  shapes = jax.eval_shape(
+    lambda: init_params(model, vectors, jax.random.key(0))
+  )
+  # Start values would give every item about the same probability.
+  params = jax.tree.map(
+    lambda w: jnp.asarray(rng.normal(size=w.shape, scale=0.5), "f4"), shapes
+  )
   history = np.full((USERS, 5), -1)
   for user, n in enumerate((5, 3, 1, 0)):
     history[user, :n] = rng.choice(ITEMS, n, replace=False)
@@ -178,7 +182,7 @@ def test_neighbours_share_exactly_the_first_tokens(small_data, rng):
 
 
 def test_a_finished_run_is_inspected(
-  mmgrec_run, monkeypatch, capsys, quick_compiling
+  mmgrec_run, monkeypatch, capsys, quick_compiling, one_device
 ):
   monkeypatch.setattr(probabilities, "WIDTHS", (10, 30))
   folder = mmgrec_run

@@ -1,6 +1,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,14 +17,12 @@ TINY = {
   "synthetic.n_users": 40,
   "synthetic.n_items": 30,
   "synthetic.interactions_per_user": 10,
-  "width": 8,
-  "model.epochs": 2,
 }
 
 
 @pytest.fixture
-def run_sweep(tmp_path, monkeypatch, quick_compiling):
-  """Sweeps l2 of mf, runs in this process; what is tried, and sweep.json."""
+def run_sweep(tmp_path, monkeypatch, quick_compiling, one_device):
+  """Sweeps l2 of ease, runs in this process; what is tried, and sweep.json."""
 
   def here(run):
     pipeline.run(runs.read_config(run.arguments), run.folder)
@@ -33,10 +32,10 @@ def run_sweep(tmp_path, monkeypatch, quick_compiling):
   def run(l2):
     tried.clear()
     settings = [f"--config.{key}={value}" for key, value in TINY.items()]
-    sweep.main([f"--config={FILE}", "--models=mf", *settings, "--set",
+    sweep.main([f"--config={FILE}", "--models=ease", *settings, "--set",
                 f"model.l2={l2}", f"--out={tmp_path}"])  # fmt: skip
     found = json.loads((tmp_path / "sweep.json").read_text())
-    return list(tried), found["systems"]["mf"]
+    return list(tried), found["systems"]["ease"]
 
   tried = []
   monkeypatch.setattr(runs, "execute", here)
@@ -46,24 +45,24 @@ def run_sweep(tmp_path, monkeypatch, quick_compiling):
 def test_a_sweep_has_no_test_scores_and_a_larger_one_keeps_its_trials(
   run_sweep, tmp_path, capsys
 ):
-  tried, trials = run_sweep("1e-4,30")
-  assert tried == ["1e-4", "30"]
+  tried, trials = run_sweep("1,1e3")
+  assert tried == ["1", "1e3"]
   for trial in trials:
     folder = tmp_path / trial["folder"]
     results = json.loads((folder / "results.json").read_text())
     assert "test" not in results
-    assert results["valid"]["mf"] == trial["valid"]
+    assert results["valid"]["ease"] == trial["valid"]
     config = json.loads((folder / "config.json").read_text())
     assert config["model"]["l2"] == float(trial["settings"]["model.l2"])
   shown = (tmp_path / "sweep.md").read_text()
   assert shown in capsys.readouterr().out
   assert trials[0]["command"] in shown
-  assert "--config.width=8" in trials[0]["command"]
+  assert "--config.synthetic.n_users=40" in trials[0]["command"]
   assert "evaluation.splits" not in shown  # what is pasted does test
   assert (tmp_path / "sweep.png").stat().st_size > 1000
 
-  tried, more = run_sweep("1e-4,1,30")
-  assert tried == ["1"]
+  tried, more = run_sweep("1,10,1e3")
+  assert tried == ["10"]
   assert [trial for trial in more if trial in trials] == trials
 
 
@@ -164,7 +163,7 @@ def test_random_trials_stay_in_their_ranges_and_more_keep_the_first():
 def test_a_space_holds_the_default_and_only_what_main_accepts(system, tmp_path):
   space = spaces.SPACES[system]
   assert any(map(spaces.is_range, space.values()))
-  default = dict(
+  default: dict[str, Any] = dict(
     configs.flatten(configs.default_config(system, configs.EMBEDDING))
   )
   tries = {}

@@ -220,7 +220,7 @@ def _read_feature(path: Path) -> np.ndarray:
 
 def _read_tensor(path: Path) -> np.ndarray:
   try:
-    import torch
+    import torch  # type: ignore
   except ImportError as error:
     raise UserError(
       f"{path}: reading a .pt needs PyTorch; pip install torch, or save the"

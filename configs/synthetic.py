@@ -14,6 +14,7 @@ def get_config(preset: str = "") -> configs.Config:
       "name": "synthetic",
       "data": "synthetic",
       "embed": {"epochs": 10},
+      "models": {"lattice": {"epochs": 20}},
       "rqvae": {"epochs": 10, "codebook_size": 32},
       "generator": {"epochs": 8, "history_length": 24},
     },

@@ -121,7 +121,7 @@ def test_a_folder_with_other_settings_does_not_enter_the_table(
 def test_each_setting_goes_to_the_systems_that_have_it(tmp_path):
   planned = runs.plan_runs(
     FILE.removeprefix("--config="),
-    {"generator.epochs": "2", "model.layers": "1", "embed.epochs": "3"},
+    {"generator.epochs": "2", "model.layers": "1", "model.item_layers": "2"},
     {s: runs.Variant(s) for s in ("mf", "lightgcn", "tiger", "mmgrec")},
     [0],
     tmp_path,
@@ -134,8 +134,8 @@ def test_each_setting_goes_to_the_systems_that_have_it(tmp_path):
     s for s, keys in given.items() if f"--config.{key}" in keys
   }
   assert has("generator.epochs") == {"tiger", "mmgrec"}
-  assert has("model.layers") == {"lightgcn"}
-  assert has("embed.epochs") == {"mmgrec"}
+  assert has("model.layers") == {"lightgcn", "mmgrec"}
+  assert has("model.item_layers") == {"mmgrec"}
 
 
 def test_where_nothing_is_random_one_run_is_enough(tmp_path):

@@ -81,7 +81,7 @@ def train_mmgrec(config: Config, data: Dataset, folder: Workdir) -> dict:
   }
   if not config.evaluation.rescore:
     return {**systems, "mmgrec": beams}
-  rescored = rankers.rescored_beams(config, data, folder, model, trained)
+  rescored = rankers.rescored_beams(config, data, folder, model, beams)
   return {**systems, "generator": beams, "mmgrec": rescored}
 
 

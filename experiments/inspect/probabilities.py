@@ -12,7 +12,7 @@ from mmgrec_jax.data.dataset import SPLITS, Rows
 from mmgrec_jax.decoding.trie import Trie
 from mmgrec_jax.evaluation import metrics
 from mmgrec_jax.evaluation.evaluate import score_lists
-from mmgrec_jax.evaluation.ranking import Ranker, rank_unseen
+from mmgrec_jax.evaluation.ranking import rank_unseen
 from mmgrec_jax.models.generator import (
   Generator,
   Vectors,
@@ -115,21 +115,6 @@ def log_probs_of_all(
   return jnp.moveaxis(log_p_GxBxC, 0, 1).reshape(len(user_B), -1)[:, :items]
 
 
-def history_ranker(run: Finished, recommend: Any) -> Callable[..., Any]:
-  """A Ranker with the histories that `rankers.beam_ranker` reads.
-
-  Args:
-    recommend: may return any arrays [B, ...].
-  """
-  in_order = run.config.generator.history_order == "time"
-  return Ranker(
-    recommend,
-    rankers.histories(run.config, run.data),
-    USERS_AT_ONCE,
-    seed=None if in_order else run.config.seed,
-  )
-
-
 def exact_ranker(run: Finished, model: Generator, k: int) -> Callable[..., Any]:
   """The best k of all unseen items and their log-probabilities; and the log of
   what all unseen items have together, [N]."""
@@ -145,7 +130,7 @@ def exact_ranker(run: Finished, model: Generator, k: int) -> Callable[..., Any]:
     log_unseen_B = jax.nn.logsumexp(scores, axis=1)
     return items[:, :k], scores[:, :k], log_unseen_B
 
-  return history_ranker(run, recommend)
+  return rankers.history_ranker(run.config, run.data, recommend, USERS_AT_ONCE)
 
 
 def share_found(items_NxK: np.ndarray, exact_NxK: np.ndarray) -> float:
@@ -224,9 +209,9 @@ def token_accuracy(
       item_BxT,
     )
 
-  better_NxTxM, choices_NxTxM = history_ranker(run, recommend)(
-    parallel.replicate((targets_UxT, *generator.arguments)), users
-  )
+  better_NxTxM, choices_NxTxM = rankers.history_ranker(
+    run.config, run.data, recommend, USERS_AT_ONCE
+  )(parallel.replicate((targets_UxT, *generator.arguments)), users)
   real_NxT = targets_UxT[users] >= 0
   return [
     {

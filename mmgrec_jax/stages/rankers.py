@@ -1,14 +1,17 @@
 """How each kind of system recommends to the users of a data set."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mmgrec_jax.config import Config
 from mmgrec_jax.data.dataset import TRAIN, Dataset, Rows
 from mmgrec_jax.decoding.rescore import rescore
-from mmgrec_jax.evaluation.evaluate import evaluate
+from mmgrec_jax.evaluation.evaluate import countable_users, score_lists
 from mmgrec_jax.evaluation.ranking import Ranker, rank_by_inner_product
-from mmgrec_jax.models.generator import Generator, generate
+from mmgrec_jax.models.generator import Generator, Vectors, generate
 from mmgrec_jax.training import parallel
 from mmgrec_jax.workdir import Workdir
 
@@ -58,19 +61,38 @@ def beam_ranker(
     )
     if not rescored:
       return items_BxK, score_BxK
-    inner_BxK = jnp.einsum(
-      "bd,bkd->bk",
-      vectors.user_UxD[user_B],
-      vectors.item_IxD[jnp.maximum(items_BxK, 0)],
-    )
+    inner_BxK = inner_products(vectors, user_B, items_BxK)
     return rescore(items_BxK, score_BxK, inner_BxK, *weight)
 
+  batch_size = config.evaluation.batch_size
+  return history_ranker(config, data, recommend, batch_size)
+
+
+def history_ranker(
+  config: Config, data: Dataset, recommend: Any, batch_size: int
+) -> Any:
+  """A Ranker whose histories are in the order that `history_order` wants.
+
+  Args:
+    recommend: as `Ranker` has it; but it may return any arrays [B, ...].
+  """
   in_order = config.generator.history_order == "time"
   return Ranker(
     recommend,
     histories(config, data),
-    config.evaluation.batch_size,
+    batch_size,
     seed=None if in_order else config.seed,
+  )
+
+
+def inner_products(
+  vectors: Vectors, user_B: jax.Array, items_BxK: jax.Array
+) -> jax.Array:
+  """h_u . h_i of each user's candidates, [B, K]; of -1, any number."""
+  return jnp.einsum(
+    "bd,bkd->bk",
+    vectors.user_UxD[user_B],
+    vectors.item_IxD[jnp.maximum(items_BxK, 0)],
   )
 
 
@@ -79,27 +101,19 @@ def rescored_beams(
   data: Dataset,
   folder: Workdir,
   model: Generator,
-  params: tuple,
+  beams: tuple[Ranker, tuple],
 ) -> tuple[Ranker, tuple]:
   """The re-scored ranker with the weight that is best on validation.
 
   Every weight's Recall@10 is kept in rescore.json.
 
   Args:
-    params: of `beam_ranker`, but the weight.
+    beams: the plain `beam_ranker` and its parameters.
   """
-  width = config.evaluation.beam_width
-  ranker = beam_ranker(config, data, model, width, rescored=True)
+  plain, params = beams
   found = folder.read_json("rescore.json")
   if found is None:
-    on_all = parallel.replicate(params)
-
-    def recall(weight: float) -> float:
-      arguments = (*on_all, parallel.replicate(np.float32(weight)))
-      scores = evaluate(ranker, arguments, data, "valid", [10])
-      return float(scores["recall@10"].mean())
-
-    found = {str(w): recall(w) for w in config.evaluation.rescore}
+    found = _recall_by_weight(config, data, plain, params)
     folder.write_json("rescore.json", found)
   best = max(found, key=lambda weight: found[weight])
   shown = ", ".join(f"{weight}: {score:.4f}" for weight, score in found.items())
@@ -107,4 +121,32 @@ def rescored_beams(
     f"re-scoring beams by h_u . h_i at weight {best}"
     f" (validation Recall@10 by weight: {shown})"
   )
+  width = config.evaluation.beam_width
+  ranker = beam_ranker(config, data, model, width, rescored=True)
   return ranker, (*params, np.float32(best))
+
+
+def _recall_by_weight(
+  config: Config, data: Dataset, plain: Ranker, params: tuple
+) -> dict[str, float]:
+  """Validation Recall@10 of each weight: one search, re-ordered for each."""
+  users = countable_users(data, "valid")
+  items_NxK, score_NxK = map(
+    jnp.asarray, plain(parallel.replicate(params), users)
+  )
+  user_N = jnp.asarray(users)
+  _, vectors, _ = params
+  size = config.evaluation.batch_size
+  inner_NxK = jnp.concatenate(
+    [
+      inner_products(vectors, user_N[i : i + size], items_NxK[i : i + size])
+      for i in range(0, len(users), size)
+    ]
+  )
+
+  def recall(weight: float) -> float:
+    lists_NxK, _ = rescore(items_NxK, score_NxK, inner_NxK, weight)
+    scores = score_lists(np.asarray(lists_NxK), users, data, "valid", [10])
+    return float(scores["recall@10"].mean())
+
+  return {str(weight): recall(weight) for weight in config.evaluation.rescore}

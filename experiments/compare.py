@@ -17,7 +17,6 @@ codes: 0 done, 1 some run failed, 2 wrong input or settings, 130 stopped.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,12 +30,7 @@ SYSTEMS = (*configs.SYSTEMS, "mmgrec")
 
 
 def parser() -> argparse.ArgumentParser:
-  out = argparse.ArgumentParser(
-    prog="python -m experiments.compare",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+  out = runs.new_parser("compare", __doc__)
   out.add_argument("--config", required=True, help="configs/lfm2k.py, …")
   out.add_argument(
     "--models",
@@ -44,7 +38,6 @@ def parser() -> argparse.ArgumentParser:
     help=f"all (the default), or some of {', '.join(SYSTEMS)}",
   )
   out.add_argument("--seeds", default="0,1,2", help="default 0,1,2")
-  out.add_argument("--out", type=Path, required=True, help="folder")
   return out
 
 
@@ -60,10 +53,7 @@ def chosen_seeds(seeds: str) -> list[int]:
 def write_all(planned: list[runs.Run], out: Path) -> None:
   """compare.json, compare.md (printed too) and compare.png."""
   summary = summarise(planned)
-  text = to_markdown(summary)
-  (out / "compare.json").write_text(json.dumps(summary, indent=1) + "\n")
-  (out / "compare.md").write_text(text, encoding="utf-8")
-  print(text)
+  runs.write(out, "compare", summary, to_markdown(summary))
   print(f"Tables are in {out / 'compare.md'} and {out / 'compare.json'}")
   report.draw(plot, summary, out / "compare.png")
 

@@ -48,6 +48,18 @@ class Run(NamedTuple):
     return (self.folder / "results.json").is_file()
 
 
+def new_parser(command: str, doc: str | None) -> argparse.ArgumentParser:
+  """Of `python -m experiments.COMMAND`, with what all of them have."""
+  out = argparse.ArgumentParser(
+    prog=f"python -m experiments.{command}",
+    description=doc,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  out.add_argument("--out", type=Path, required=True, help="folder")
+  return out
+
+
 def parse(
   parser: argparse.ArgumentParser, argv: Sequence[str]
 ) -> tuple[argparse.Namespace, dict[str, str]]:
@@ -227,6 +239,14 @@ def carry_out(
       file=sys.stderr,
     )
     sys.exit(1)
+
+
+def write(out: Path, name: str, data: Any, text: str) -> None:
+  """NAME.json and NAME.md, the latter printed too."""
+  as_json = json.dumps(data, indent=1) + "\n"
+  (out / f"{name}.json").write_text(as_json, encoding="utf-8")
+  (out / f"{name}.md").write_text(text, encoding="utf-8")
+  print(text)
 
 
 def as_command(main: Callable[[Sequence[str]], None]) -> None:

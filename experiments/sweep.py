@@ -35,12 +35,7 @@ from mmgrec_jax.errors import UserError
 
 
 def parser() -> argparse.ArgumentParser:
-  out = argparse.ArgumentParser(
-    prog="python -m experiments.sweep",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+  out = runs.new_parser("sweep", __doc__)
   out.add_argument("--config", required=True, help="configs/lfm2k.py, …")
   out.add_argument(
     "--models",
@@ -58,7 +53,6 @@ def parser() -> argparse.ArgumentParser:
   out.add_argument(
     "--seed", type=int, default=0, help="of the trials and of each run"
   )
-  out.add_argument("--out", type=Path, required=True, help="folder")
   return out
 
 
@@ -119,10 +113,7 @@ def digest(tried: Mapping[str, str]) -> str:
 def write_all(planned: Sequence[runs.Run], out: Path) -> None:
   """sweep.json, sweep.md (printed too) and sweep.png."""
   summary = summarise(planned)
-  text = to_markdown(summary)
-  (out / "sweep.json").write_text(json.dumps(summary, indent=1) + "\n")
-  (out / "sweep.md").write_text(text, encoding="utf-8")
-  print(text)
+  runs.write(out, "sweep", summary, to_markdown(summary))
   print(f"The same is in {out / 'sweep.md'} and {out / 'sweep.json'}")
   report.draw(plot, summary, out / "sweep.png")
 

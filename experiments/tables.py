@@ -16,7 +16,6 @@ in the paper. Exit codes: 0 done, 1 some run failed, 2 wrong input or settings,
 """
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,12 +85,7 @@ TABLES: dict[int, dict[str, Row]] = {
 
 
 def parser(number: int) -> argparse.ArgumentParser:
-  out = argparse.ArgumentParser(
-    prog=f"python -m experiments.table{number}",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+  out = runs.new_parser(f"table{number}", __doc__)
   out.add_argument("--datasets", required=True, help="NAME=DIR,NAME=DIR,…")
   out.add_argument(
     "--models",
@@ -99,7 +93,6 @@ def parser(number: int) -> argparse.ArgumentParser:
     help=f"rows: all (the default), or some of {', '.join(TABLES[number])}",
   )
   out.add_argument("--seeds", type=int, default=5, help="how many; default 5")
-  out.add_argument("--out", type=Path, required=True, help="folder")
   return out
 
 
@@ -161,7 +154,6 @@ def write_all(number: int, planned: Sequence[Run], out: Path) -> None:
     summary["settings_not_the_papers"] = changed_settings(of_set)
     summaries[name] = summary
     texts.append(f"## {name}\n\n{to_markdown(number, summary)}")
-  text = "\n".join(texts)
   as_data = {
     "paper": {
       row: {name: score._asdict() for name, score in scores.items()}
@@ -169,9 +161,7 @@ def write_all(number: int, planned: Sequence[Run], out: Path) -> None:
     },
     "datasets": summaries,
   }
-  (out / f"table{number}.json").write_text(json.dumps(as_data, indent=1) + "\n")
-  (out / f"table{number}.md").write_text(text, encoding="utf-8")
-  print(text)
+  runs.write(out, f"table{number}", as_data, "\n".join(texts))
   print(f"The table is in {out / f'table{number}.md'} and .json")
   for name, summary in summaries.items():
     plot = compare_report.plot

@@ -14,13 +14,13 @@ for every user; --users takes a random part of them.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from experiments import runs
 from experiments.benchmarks.report import draw
 from experiments.inspect import finished, lists, neighbours, probabilities
 from experiments.inspect import report as reports
@@ -71,10 +71,7 @@ def main(argv: Sequence[str]) -> None:
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)
-  text = reports.to_markdown(summary)
-  (folder / "inspect.json").write_text(json.dumps(summary, indent=1) + "\n")
-  (folder / "inspect.md").write_text(text, encoding="utf-8")
-  print(text)
+  runs.write(folder, "inspect", summary, reports.to_markdown(summary))
   print(f"The same is in {folder / 'inspect.md'} and inspect.json")
   draw(reports.plot_lists, summary, folder / "inspect_lists.png")
   draw(reports.plot_generator, summary, folder / "inspect_generator.png")

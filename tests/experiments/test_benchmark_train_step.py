@@ -1,30 +1,13 @@
 import importlib.util
-import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 OURS = {"ours", "ours, plain form"}
 BEST = {"ours T=1", "ours T=2"}
 
 
-def test_train_step_benchmark_runs_and_gradients_agree(tmp_path):
-  command = [sys.executable, "-m", "experiments.benchmarks.train_step"]
-  # Speed of what is compiled does not matter here, speed of compiling does.
-  flags = "--xla_backend_optimization_level=0"
-  done = subprocess.run(
-    [*command, "--small", f"--out={tmp_path}"],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    env=os.environ | {"XLA_FLAGS": flags},
-  )
-  assert done.returncode == 0, done.stderr
-  found = json.loads((tmp_path / "train_step.json").read_text())
+def test_train_step_benchmark_runs_and_gradients_agree(run_small):
+  found = run_small("train_step")
 
   rival = {"torch eager"} if HAS_TORCH else set()
   published = {"reference's trainer"} if HAS_TORCH else set()

@@ -196,18 +196,18 @@ def _add_stages(config: Config) -> None:
   config.generator.encoder_head_width = 64  # of each head, as in the paper
   config.generator.decoder_head_width = 32  # of each head: width / heads
   config.generator.feed_forward = 128
-  config.generator.dropout = 0.1
+  config.generator.dropout = 0.0
   config.generator.folded = True  # attention's fast form, see nn/attention.py
   config.generator.history_length = 32  # N
   config.generator.targets_per_history = 8  # T; 1 is the paper's
-  config.generator.batch_size = 128  # histories
+  config.generator.batch_size = 32  # histories
   config.generator.epochs = 30
   config.generator.patience = 20  # epochs without a better Recall@10
   config.generator.eval_every = 2
-  config.generator.optimizer = optimizer_defaults()
+  config.generator.optimizer = optimizer_defaults(learning_rate=2e-3)
   config.generator.soft_targets = ConfigDict()  # the vectors as a teacher
   config.generator.soft_targets.share = 0.9  # of the loss
-  config.generator.soft_targets.sharpness = 3.0  # of its softmax over items
+  config.generator.soft_targets.sharpness = 2.0  # of its softmax over items
 
 
 def _add_gcn(config: Config) -> None:
@@ -254,6 +254,8 @@ TIGER = {
     "item_embedding": "rec_id",
     "history_order": "time",
     "soft_targets": {"share": 0.0},
+    "dropout": 0.1,
+    "batch_size": 128,
     "optimizer": {"learning_rate": 3e-3},
   },
 }
@@ -281,6 +283,7 @@ PAPER = {
     "targets_per_history": 1,
     "soft_targets": {"share": 0.0},
     "trie_softmax": False,
+    "dropout": 0.1,
     "encoder_layers": 2,
     "decoder_layers": 2,
     "heads": 4,

@@ -18,7 +18,7 @@ class Interactions:
 
   offset: [U + 1].  user_E, item_E: items ascending within a user.
   gap_E: unseen items below each item, item - place in its row.
-  n_items: I.
+  n_items: I.  longest: items of the user who has most.
   """
 
   offset: jax.Array
@@ -26,6 +26,7 @@ class Interactions:
   item_E: jax.Array
   gap_E: jax.Array
   n_items: int = struct.field(pytree_node=False)
+  longest: int = struct.field(pytree_node=False)
 
 
 def on_device(rows: Rows, n_items: int) -> Interactions:
@@ -43,6 +44,7 @@ def on_device(rows: Rows, n_items: int) -> Interactions:
     item_E=as_int32(rows.items),
     gap_E=as_int32(rows.items - place_E),
     n_items=n_items,
+    longest=int(rows.lengths.max(initial=0)),
   )
 
 
@@ -79,6 +81,13 @@ def sample_unseen(
   k_B = jax.random.randint(key, user_B.shape, 0, jnp.maximum(unseen_B, 1))
   item_B = k_B + _bisect_right(data.gap_E, start_B, stop_B, k_B)
   return jnp.minimum(item_B, data.n_items - 1)
+
+
+def items_of(data: Interactions, user_B: jax.Array) -> jax.Array:
+  """All training items of users, int32 [B, longest]; -1 = padding, last."""
+  place_BxH = data.offset[user_B][:, None] + jnp.arange(data.longest)[None]
+  own_BxH = place_BxH < data.offset[user_B + 1][:, None]
+  return jnp.where(own_BxH, data.item_E[place_BxH], -1)
 
 
 def epoch_order(key: jax.Array, n: int, steps: int, batch: int) -> jax.Array:

@@ -82,25 +82,33 @@ def generator_loss(
   history_BxN: jax.Array,
   targets_BxT: jax.Array,
   dropout_key: jax.Array | None,
-  soft=None,
+  lesson: soft_targets.Lesson | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Summed over targets: mean token cross-entropy over the M levels.
 
   Args:
-    soft: `config.generator.soft_targets`; None: the paper's hard targets.
+    lesson: None: the paper's hard targets. Else each target stands beside an
+      item that the teacher's distribution gives.
 
   Returns:
     the sum, and as auxiliary each level's part of it (`level_1`, …).
   """
-  real_BxT = targets_BxT >= 0
-  item_BxT = jnp.maximum(targets_BxT, 0)
-  tokens_BxTxM = data.trie.tokens(item_BxT)
+  real_BxT, T = targets_BxT >= 0, targets_BxT.shape[1]
+  item_BxS, p_BxI = jnp.maximum(targets_BxT, 0), None
+  if lesson is not None:
+    seen_BxH = sampling.items_of(data.interactions, user_B)
+    p_BxI = soft_targets.item_distribution(
+      data.vectors, data.trie, user_B, seen_BxH, lesson.sharpness
+    )
+    drawn_BxT = soft_targets.draw_items(data.trie, p_BxI, lesson.level_BxT)
+    item_BxS = jnp.concatenate([item_BxS, drawn_BxT], axis=1)
+  tokens_BxSxM = data.trie.tokens(item_BxS)
   logits: Any = model.apply(
     {"params": params},
     data.vectors,
     user_B,
     history_BxN,
-    tokens_BxTxM,
+    tokens_BxSxM,
     train=dropout_key is not None,
     profile_BxD=(
       _profiles(data, user_B, targets_BxT) if model.user_token else None
@@ -108,16 +116,13 @@ def generator_loss(
     rngs={} if dropout_key is None else {"dropout": dropout_key},
   )
   log_p = token_log_probs(
-    logits[0], logits[1], data.trie, item_BxT, model.trie_softmax
+    logits[0], logits[1], data.trie, item_BxS, model.trie_softmax
   )
-  gain_BxTxM = at_tokens(log_p, tokens_BxTxM)
-  if soft is not None and soft.share > 0:
-    p_BxI = soft_targets.item_distribution(
-      data.vectors, data.trie, user_B, history_BxN, soft.sharpness
-    )
-    gain_BxTxM = (1 - soft.share) * gain_BxTxM + soft.share * soft_targets.gain(
-      data.trie, p_BxI, item_BxT, log_p
-    )
+  gain_BxTxM = at_tokens(log_p, tokens_BxSxM)[:, :T]
+  if lesson is not None:
+    of_drawn = jax.tree.map(lambda a: a[:, T:], log_p)
+    soft_BxTxM = soft_targets.gain(data.trie, p_BxI, item_BxS[:, T:], of_drawn)
+    gain_BxTxM += lesson.share * (soft_BxTxM - gain_BxTxM)
   loss_M = -(gain_BxTxM * real_BxT[..., None]).sum(axis=(0, 1))
   terms = {f"level_{m + 1}": loss_M[m] for m in range(model.levels)}
   return loss_M.mean(), terms
@@ -150,6 +155,7 @@ def generator_task(
   batch = parallel.global_batch(settings.batch_size)
   steps = -(-samples // batch)
   N, T = settings.history_length, settings.targets_per_history
+  soft = settings.soft_targets
   optimizer = make_optimizer(settings.optimizer, settings.epochs * steps)
 
   def init():
@@ -164,6 +170,13 @@ def generator_task(
   def step(state, data, planned, key, *, axis_name=None):
     shuffled_E, order = planned
     sample_B = parallel.my_share(order[state.step % steps], axis_name)
+    lesson = None
+    if soft.share > 0:
+      # For the whole batch, so that any number of devices draws the same.
+      level_BxT = jax.random.uniform(jax.random.fold_in(key, 0), (batch, T))
+      level_BxT = parallel.my_share(level_BxT, axis_name)
+      lesson = soft_targets.Lesson(soft.share, soft.sharpness, level_BxT)
+    key = jax.random.fold_in(key, 1)
     if axis_name is not None:
       key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
     user_B, history_BxN, targets_BxT = sampling.draw_windows(
@@ -185,7 +198,7 @@ def generator_task(
         history_BxN,
         targets_BxT,
         key,
-        settings.soft_targets,
+        lesson,
       )
       return total, (terms, ())
 

@@ -1,28 +1,45 @@
 """Soft targets: the embedding stage's ranking as a teacher of the generator.
 
-Each token's target is mixed with what the vectors alone would say, given the
-tokens before it: the share of a distribution over items that lies below each
-child of the trie.
+The vectors say how likely each item is that a user has not seen. Items are
+drawn as they say, and at each token on the way to one the generator learns the
+shares of that distribution that lie below the children of the trie. So it is
+taught where beam search will go: the Rec-IDs of training items lead elsewhere.
 """
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 from mmgrec_jax.decoding.trie import Trie
 from mmgrec_jax.models.generator import Vectors
+
+
+@struct.dataclass
+class Lesson:
+  """How a batch is taught: `config.generator.soft_targets`, and chance.
+
+  level_BxT: in [0, 1); picks the items of `draw_items`.
+  """
+
+  share: float
+  sharpness: float
+  level_BxT: jax.Array
 
 
 def item_distribution(
   vectors: Vectors,
   trie: Trie,
   user_B: jax.Array,
-  history_BxN: jax.Array,
+  seen_BxH: jax.Array,
   sharpness: float,
 ) -> jax.Array:
   """softmax(sharpness * z(h_u . h_i)), float32 [B, I], in the trie's order.
 
-  z is the standard score over a user's items. What the generator reads has no
-  share: it will not be asked for it.
+  z is the standard score over a user's items. Seen items have no share: beam
+  search is never asked for them. Of a user who has seen all, nothing has one.
+
+  Args:
+    seen_BxH: items, -1 = padding.
   """
   items = len(trie.item_I)
   score_BxI = vectors.user_UxD[user_B] @ vectors.item_IxD.T
@@ -30,9 +47,27 @@ def item_distribution(
   spread_Bx1 = jnp.sqrt((centred_BxI**2).mean(axis=1, keepdims=True) + 1e-12)
   logits_BxI = sharpness * centred_BxI / spread_Bx1
   rows_Bx1 = jnp.arange(len(user_B))[:, None]
-  read_BxN = jnp.where(history_BxN >= 0, history_BxN, items)
-  logits_BxI = logits_BxI.at[rows_Bx1, read_BxN].set(-jnp.inf, mode="drop")
-  return jax.nn.softmax(logits_BxI[:, trie.item_I], axis=1)
+  seen_BxH = jnp.where(seen_BxH >= 0, seen_BxH, items)
+  # Finite: of a user who has seen all, minus infinity would become NaN.
+  logits_BxI = logits_BxI.at[rows_Bx1, seen_BxH].set(-1e9, mode="drop")
+  share_BxI = jnp.where(
+    logits_BxI > -1e9, jax.nn.softmax(logits_BxI, axis=1), 0
+  )
+  return share_BxI[:, trie.item_I]
+
+
+def draw_items(trie: Trie, p_BxI: jax.Array, level_BxT: jax.Array) -> jax.Array:
+  """Items of each user's distribution, with replacement. int32 [B, T].
+
+  Args:
+    p_BxI: of items, in the trie's order; all 0: any items are drawn.
+    level_BxT: uniform in [0, 1).
+  """
+  below_BxI = jnp.cumsum(p_BxI, axis=1)
+  place_BxT = jax.vmap(
+    lambda below_I, level_T: jnp.searchsorted(below_I, level_T, side="right")
+  )(below_BxI, level_BxT * below_BxI[:, -1:])
+  return trie.item_I[jnp.minimum(place_BxT, p_BxI.shape[1] - 1)]
 
 
 def token_distributions(

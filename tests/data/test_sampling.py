@@ -143,3 +143,10 @@ def test_whole_rows_fit_into_long_histories_and_no_one_has_none():
     np.asarray(drawn), ([0, 1, 5, 6], [3], [2, 4, 7], []), strict=True
   ):
     assert sorted(row[: len(own)]) == own and (row[len(own) :] == -1).all()
+
+
+def test_all_items_of_a_user_are_theirs_in_order_with_padding_last():
+  data = sampling.on_device(rows_of([4, 2], [], [0, 3, 5], [1]), n_items=6)
+  found = sampling.items_of(data, jnp.array([3, 0, 2, 1]))
+  wanted = [[1, -1, -1], [2, 4, -1], [0, 3, 5], [-1, -1, -1]]
+  np.testing.assert_array_equal(found, wanted)

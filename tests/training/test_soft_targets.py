@@ -14,7 +14,7 @@ USERS, ITEMS, L = 3, 25, 3
 
 @pytest.fixture(params=["packed", "dense"])
 def setting(request, rng):
-  """A trie with shared prefixes, vectors, users and what they read."""
+  """A trie with shared prefixes, vectors, users and what they have seen."""
   ids = assign_rec_ids(
     rng.integers(0, L, (ITEMS, 2)), L, rng.integers(0, 9, ITEMS)
   )
@@ -36,7 +36,7 @@ def distribution(setting):
   return p, by_item
 
 
-def test_items_share_as_their_standard_scores_say_but_those_just_read(setting):
+def test_items_share_as_their_standard_scores_say_but_those_seen(setting):
   _, _, vectors, history = setting
   _, p = distribution(setting)
   score = np.asarray(vectors.user_UxD @ vectors.item_IxD.T)
@@ -86,3 +86,28 @@ def test_gain_is_largest_where_the_log_probabilities_are_the_teachers(setting):
   other = soft_targets.gain(trie, p, items, tuple(map(flat, shares)))
   assert np.isfinite(best).all()
   assert (best >= other - 1e-6).all() and (best > other + 0.01).any()
+
+
+def test_a_user_who_has_seen_everything_is_taught_nothing(setting):
+  ids, trie, vectors, _ = setting
+  seen = jnp.broadcast_to(jnp.arange(ITEMS), (USERS, ITEMS))
+  p = soft_targets.item_distribution(
+    vectors, trie, jnp.arange(USERS), seen, 1.5
+  )
+  assert (np.asarray(p) == 0).all()
+  drawn = soft_targets.draw_items(trie, p, jnp.full((USERS, 2), 0.5))
+  for shares in soft_targets.token_distributions(
+    trie, p, drawn, ids.vocabulary[-1]
+  ):
+    assert (np.asarray(shares) == 0).all()
+
+
+def test_items_are_drawn_as_often_as_they_have_a_share(setting):
+  _, trie, _, history = setting
+  p, by_item = distribution(setting)
+  level = jnp.broadcast_to((jnp.arange(5000) + 0.5) / 5000, (USERS, 5000))
+  drawn = np.asarray(soft_targets.draw_items(trie, p, level))
+  for user in range(USERS):
+    often = np.bincount(drawn[user], minlength=ITEMS) / 5000
+    np.testing.assert_allclose(often, by_item[user], atol=1e-3)
+    assert not np.isin(drawn[user], np.asarray(history)[user]).any()

@@ -94,7 +94,8 @@ def generator_loss(
     the sum, and as auxiliary each level's part of it (`level_1`, …).
   """
   real_BxT, T = targets_BxT >= 0, targets_BxT.shape[1]
-  item_BxS, p_BxI = jnp.maximum(targets_BxT, 0), None
+  item_BxS = jnp.maximum(targets_BxT, 0)
+  p_BxI: Any = None
   if lesson is not None:
     seen_BxH = sampling.items_of(data.interactions, user_B)
     p_BxI = soft_targets.item_distribution(

@@ -26,7 +26,7 @@ demo: .venv/ready data/ml100k/meta.json
 	$(BIN)/python -m mmgrec_jax.main --config=configs/ml100k.py
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 lint: .venv/ready
 	$(BIN)/ruff check .

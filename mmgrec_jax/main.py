@@ -9,15 +9,15 @@ command goes on where it was. Exit codes: 0 done, 1 failed, 2 wrong input or
 settings, 128 + n stopped by signal n.
 """
 
-import os
 import sys
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 from mmgrec_jax import config as configs
 from mmgrec_jax.errors import UserError
+from mmgrec_jax.startup import before_jax
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Experiment: configs/kwai.py, or configs/kwai.py:paper."
@@ -30,14 +30,7 @@ _WORKDIR = flags.DEFINE_string(
 def main(argv: list[str]) -> None:
   """Runs the pipeline; errors a person can mend come without a traceback."""
   del argv
-  logging.set_verbosity(logging.ERROR)
-  # More fake CPU devices than cores deadlock with too few XLA threads.
-  if "JAX_NUM_CPU_DEVICES" in os.environ:
-    os.environ.setdefault("NPROC", "8")
-  # Compiled programs are kept: a run on the same machine starts at once.
-  cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-  os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "mmgrec_jax"))
-  # Imported late: XLA reads the environment when it starts.
+  before_jax()
   from mmgrec_jax import pipeline
   from mmgrec_jax.training.loop import Interrupted, NonFiniteLoss
 

@@ -9,6 +9,7 @@ from mmgrec_jax import config as configs
 from mmgrec_jax.config import Config
 from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.decoding.trie import build_trie
+from mmgrec_jax.evaluation.ranking import Ranker
 from mmgrec_jax.models import settings as baselines
 from mmgrec_jax.models.generator import Generator, Vectors
 from mmgrec_jax.report import tables
@@ -22,6 +23,7 @@ from mmgrec_jax.stages import (
   rec_ids,
   results,
 )
+from mmgrec_jax.stages.rankers import Search
 from mmgrec_jax.training import parallel
 from mmgrec_jax.workdir import Workdir
 
@@ -72,8 +74,8 @@ def train_mmgrec(config: Config, data: Dataset, folder: Workdir) -> dict:
   without re-scoring the beams are `mmgrec`.
   """
   vectors = embed.embed(config, data, folder)
-  model, trained = train_generator(config, data, folder, vectors)
-  beams = beam_system(config, data, model, trained)
+  model, search = train_generator(config, data, folder, vectors)
+  beams = beam_system(config, data, model, search)
   systems = {
     "embedding": inner_product_system(
       config, data, (vectors.user_UxD, vectors.item_IxD)
@@ -81,39 +83,35 @@ def train_mmgrec(config: Config, data: Dataset, folder: Workdir) -> dict:
   }
   if not config.evaluation.rescore:
     return {**systems, "mmgrec": beams}
-  rescored = rankers.rescored_beams(config, data, folder, model, beams)
+  rescored = rankers.rescored_beams(config, data, folder, beams)
   return {**systems, "generator": beams, "mmgrec": rescored}
 
 
 def train_tiger(config: Config, data: Dataset, folder: Workdir) -> dict:
   """Features -> Rec-IDs -> a generator that reads Rec-IDs as well."""
   embed.embed_features(config, data, folder)
-  model, trained = train_generator(config, data, folder, Vectors())
-  return {"tiger": beam_system(config, data, model, trained)}
+  model, search = train_generator(config, data, folder, Vectors())
+  return {"tiger": beam_system(config, data, model, search)}
 
 
 def train_generator(
   config: Config, data: Dataset, folder: Workdir, vectors: Vectors
-) -> tuple[Generator, tuple]:
-  """Rec-IDs, and the generator that writes them.
-
-  Returns:
-    the module, and what it needs: (params, vectors, trie).
-  """
+) -> tuple[Generator, Search]:
+  """Rec-IDs, and the generator that writes them, with what it reads."""
   ids = rec_ids.make_rec_ids(config, data, folder)
   trie = build_trie(ids, config.generator.trie)
   model = generate.build_generator(config, data, ids)
   inputs = dataclasses.replace(vectors, tokens_IxM=jnp.asarray(ids.tokens_IxM))
   params = generate.train_generator(config, data, folder, model, inputs, trie)
-  return model, (params, inputs, trie)
+  return model, Search(params, inputs, trie)
 
 
 def beam_system(
-  config: Config, data: Dataset, model: Generator, trained: tuple
-) -> tuple:
+  config: Config, data: Dataset, model: Generator, search: Search
+) -> tuple[Ranker, Search]:
   """A generator's plain beams, ready to be scored."""
   width = config.evaluation.beam_width
-  return rankers.beam_ranker(config, data, model, width), trained
+  return rankers.beam_ranker(config, data, model, width), search
 
 
 def inner_product_system(config: Config, data: Dataset, vectors) -> tuple:

@@ -25,6 +25,7 @@ from experiments.benchmarks.report import draw
 from experiments.inspect import finished, lists, neighbours, probabilities
 from experiments.inspect import report as reports
 from mmgrec_jax.errors import UserError
+from mmgrec_jax.serving.trained import open_workdir, reload_generator
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -46,8 +47,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def inspect(workdir: Path, n_users: int) -> dict:
   """Everything that inspect.json holds."""
-  run = finished.read_finished(workdir)
-  generator = finished.reload_generator(run)
+  trained = open_workdir(workdir)
+  run, generator = finished.read_finished(trained), reload_generator(trained)
   users = run.users
   if len(users) > n_users:
     rng = np.random.default_rng(0)

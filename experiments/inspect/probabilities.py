@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.inspect.finished import Finished, Reloaded
+from experiments.inspect.finished import Finished
 from mmgrec_jax.data.dataset import SPLITS, Rows
 from mmgrec_jax.decoding.trie import Trie
 from mmgrec_jax.evaluation import metrics
@@ -20,6 +20,7 @@ from mmgrec_jax.models.generator import (
   mean_vector,
   token_log_probs,
 )
+from mmgrec_jax.serving.trained import Reloaded
 from mmgrec_jax.stages import rankers
 from mmgrec_jax.training import parallel
 
@@ -39,15 +40,15 @@ def of_generator(
   """
   truth = run.data.rows(SPLITS[run.split])
   exact = exact_ranker(run, generator.model, max(WIDTHS))
-  arguments = parallel.replicate(generator.arguments)
-  exact_items, _, log_unseen_N = exact(arguments, users)
+  search = parallel.replicate(generator.search)
+  exact_items, _, log_unseen_N = exact(search, users)
   recall = lambda items: float(
     score_lists(items, users, run.data, run.split, [K])[f"recall@{K}"].mean()
   )
   beams = {}
   for width in WIDTHS:
     ranker = rankers.beam_ranker(run.config, run.data, generator.model, width)
-    items, scores = ranker(arguments, users)
+    items, scores = ranker(search, users)
     beams[str(width)] = {
       "found": share_found(items[:, :K], exact_items[:, :K]),
       "recall@10": recall(items),
@@ -120,10 +121,15 @@ def exact_ranker(run: Finished, model: Generator, k: int) -> Callable[..., Any]:
   what all unseen items have together, [N]."""
   length = run.config.generator.history_length
 
-  def recommend(arguments, user_B, history_BxH):
-    params, vectors, trie = arguments
+  def recommend(search, user_B, history_BxH):
     log_p_BxI = log_probs_of_all(
-      model, params, vectors, trie, user_B, history_BxH, length
+      model,
+      search.params,
+      search.vectors,
+      search.trie,
+      user_B,
+      history_BxH,
+      length,
     )
     everyone = max(log_p_BxI.shape[1], k)
     items, scores = rank_unseen(log_p_BxI, history_BxH, everyone)
@@ -196,13 +202,13 @@ def token_accuracy(
   length = run.config.generator.history_length
 
   def recommend(arguments, user_B, history_BxH):
-    targets_UxT, params, vectors, trie = arguments
+    targets_UxT, search = arguments
     item_BxT = jnp.maximum(targets_UxT[user_B], 0)
     return token_ranks(
       generator.model,
-      params,
-      vectors,
-      trie,
+      search.params,
+      search.vectors,
+      search.trie,
       user_B,
       history_BxH,
       length,
@@ -211,7 +217,7 @@ def token_accuracy(
 
   better_NxTxM, choices_NxTxM = rankers.history_ranker(
     run.config, run.data, recommend, USERS_AT_ONCE
-  )(parallel.replicate((targets_UxT, *generator.arguments)), users)
+  )(parallel.replicate((targets_UxT, generator.search)), users)
   real_NxT = targets_UxT[users] >= 0
   return [
     {

@@ -76,12 +76,19 @@ class Dataset:
   def n_items(self) -> int:
     return len(self.item_ids)
 
-  def edges(self, split: int) -> tuple[np.ndarray, np.ndarray]:
-    """(user, item) of one split, each int32 [E_split]."""
-    chosen = self.split_E == split
+  def edges(self, split: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """(user, item) of one split or, None, of all, each int32 [E_split]."""
+    chosen = self._in(split)
     return self.user_E[chosen], self.item_E[chosen]
 
-  def rows(self, split: int) -> Rows:
+  def _in(self, split: int | None) -> np.ndarray:
+    return (
+      np.full(len(self.split_E), True)
+      if split is None
+      else (self.split_E == split)
+    )
+
+  def rows(self, split: int | None) -> Rows:
     """One split by user, items ascending."""
     user, item = self.edges(split)
     order = np.lexsort((item, user))
@@ -90,7 +97,7 @@ class Dataset:
       item[order].astype("i4"),
     )
 
-  def rows_newest_first(self, split: int) -> Rows:
+  def rows_newest_first(self, split: int | None) -> Rows:
     """One split by user, last interaction first.
 
     Where timestamps are equal or missing, what is stored later counts as later.
@@ -98,7 +105,7 @@ class Dataset:
     user, item = self.edges(split)
     time = np.zeros(len(user))
     if self.timestamp_E is not None:
-      time = self.timestamp_E[self.split_E == split]
+      time = self.timestamp_E[self._in(split)]
     order = np.lexsort((time, -user))[::-1]  # stable, then all turned round
     return Rows(
       np.searchsorted(user[order], np.arange(self.n_users + 1)).astype("i4"),

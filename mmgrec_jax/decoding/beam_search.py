@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from mmgrec_jax.decoding import trie as tries
+from mmgrec_jax.decoding.allowed import Allowed
 from mmgrec_jax.decoding.top_k import top_k
 
 NEG_INF = -jnp.inf
@@ -135,6 +136,7 @@ def beam_search(
   beam_width: int,
   renormalise: bool,
   loop: Callable = jax.lax.while_loop,
+  allowed: Allowed | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """The best Rec-IDs of unseen items for each user (paper §3.4).
 
@@ -150,19 +152,24 @@ def beam_search(
     beam_width: K, from 1 to more than there are items.
     renormalise: see `masked_log_softmax`.
     loop: runs the steps between; benchmarks compare others.
+    allowed: of the same Rec-IDs; no other items are returned. Scores stay
+      those of the whole catalogue.
 
   Returns:
     items int32 [B, K], best first, all different, valid and unseen; -1 where a
     user has fewer left. Scores float32 [B, K], -inf there.
   """
   B, K, M = len(history_BxH), beam_width, trie.levels
-  exhausted = tries.exhausted_children(trie, history_BxH)
+  exhausted = tries.exhausted_children(trie, history_BxH, allowed)
 
   def step(beams: Beams) -> Beams:
     logits_BxKxL, cache = step_logits(beams.token_BxK, beams.step, beams.cache)
     valid = trie.children(beams.node_BxK)
     chex.assert_equal_shape([logits_BxKxL, valid])
     log_p = masked_log_softmax(logits_BxKxL, valid, renormalise)
+    if allowed is not None:
+      alive = allowed.alive_PxL[beams.node_BxK]
+      log_p = jnp.where(alive, log_p, NEG_INF)
     score, beam_BxK, token_BxK = _expand(
       beams.score_BxK, log_p, beams.node_BxK, exhausted, beams.step, K
     )
@@ -177,6 +184,10 @@ def beam_search(
   beams = loop(lambda b: b.step < M - 1, step, step(start))
 
   log_p = _last_log_p(last_logits, trie, beams, renormalise)
+  if allowed is not None:
+    first_BxK, _ = trie.item_range(beams.node_BxK, M - 1)
+    valid = allowed.tokens(first_BxK, log_p.shape[-1])
+    log_p = jnp.where(valid, log_p, NEG_INF)
   score, beam_BxK, rank_BxK = _expand(
     beams.score_BxK, log_p, beams.node_BxK, exhausted, M - 1, K
   )

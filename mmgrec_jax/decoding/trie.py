@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from mmgrec_jax.decoding.allowed import Allowed
 from mmgrec_jax.decoding.dense_trie import DenseTrie, build_dense_trie
 from mmgrec_jax.decoding.packed_trie import PackedTrie, build_packed_trie
 from mmgrec_jax.recid.assign import RecIds
@@ -39,25 +40,37 @@ class Exhausted:
   dead: jax.Array
 
 
-def exhausted_children(trie: Trie, history_BxH: jax.Array) -> Exhausted:
+def exhausted_children(
+  trie: Trie, history_BxH: jax.Array, allowed: Allowed | None = None
+) -> Exhausted:
   """Which trie children a user's seen items use up completely.
 
-  A child is dead when every item below it is in the history. At the last level
-  a child is one item, so each seen item is dead. Excluding them while decoding
-  keeps every beam on the way to an unseen item.
+  A child is dead when every item below it, of those allowed, is in the history.
+  At the last level a child is one item, so each seen item is dead. Excluding
+  them while decoding keeps every beam on the way to an unseen item.
 
   Args:
     history_BxH: int32 items, no item twice, -1 = padding.
   """
   items, M = len(trie.item_I), trie.levels
   position_BxH = trie.position(jnp.maximum(history_BxH, 0))
-  seen_BxH = jnp.sort(jnp.where(history_BxH >= 0, position_BxH, items), axis=1)
+  counts_BxH = history_BxH >= 0
+  if allowed is not None:
+    before_J = allowed.before_J
+    counts_BxH &= before_J[position_BxH + 1] > before_J[position_BxH]
+  seen_BxH = jnp.sort(jnp.where(counts_BxH, position_BxH, items), axis=1)
   item_BxH = trie.item_I[jnp.minimum(seen_BxH, items - 1)]
   path_BxHxM = trie.path(item_BxH)
-  dead = [
-    _used_up(seen_BxH, *trie.item_range(path_BxHxM[..., m], m))
-    for m in range(1, M)
-  ]
+  # Positions among what is allowed.
+  among = lambda place: place if allowed is None else allowed.before_J[place]
+
+  def used_up(m: int) -> jax.Array:
+    first, count = trie.item_range(path_BxHxM[..., m], m)
+    return _used_up(
+      among(seen_BxH), among(first), among(first + count) - among(first)
+    )
+
+  dead = [used_up(m) for m in range(1, M)]
   dead.append(jnp.ones_like(seen_BxH, bool))  # At the last level: one item.
   dead_BxHxM = jnp.stack(dead, axis=-1) & (seen_BxH < items)[..., None]
   return Exhausted(path_BxHxM, trie.tokens(item_BxH), dead_BxHxM)

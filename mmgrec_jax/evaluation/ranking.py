@@ -24,16 +24,27 @@ def rank_by_inner_product(
   user_B: jax.Array,
   history_BxH: jax.Array,
   k: int,
+  allowed_I: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """Exact top k of h_u . h_i, as `rank_unseen`."""
-  return rank_unseen(h_user_UxD[user_B] @ h_item_IxD.T, history_BxH, k)
+  scores_BxI = h_user_UxD[user_B] @ h_item_IxD.T
+  return rank_unseen(scores_BxI, history_BxH, k, allowed_I)
 
 
 def rank_unseen(
-  scores_BxI: jax.Array, history_BxH: jax.Array, k: int
+  scores_BxI: jax.Array,
+  history_BxH: jax.Array,
+  k: int,
+  allowed_I: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-  """Exact top k over items not in the history; -1, -inf where too few."""
+  """Exact top k over items not in the history; -1, -inf where too few.
+
+  Args:
+    allowed_I: bool, items to choose from; None: all.
+  """
   n_items = scores_BxI.shape[1]
+  if allowed_I is not None:
+    scores_BxI = jnp.where(allowed_I[None], scores_BxI, -jnp.inf)
   rows_Bx1 = jnp.arange(len(history_BxH))[:, None]
   seen_BxH = jnp.where(history_BxH >= 0, history_BxH, n_items)
   scores_BxI = scores_BxI.at[rows_Bx1, seen_BxH].set(-jnp.inf, mode="drop")

@@ -12,6 +12,7 @@ from flax import struct
 
 from mmgrec_jax.decoding import beam_search
 from mmgrec_jax.decoding import trie as tries
+from mmgrec_jax.decoding.allowed import Allowed
 from mmgrec_jax.nn import attention, transformer
 from mmgrec_jax.nn.dropout import Dropout
 
@@ -271,13 +272,14 @@ def generate(
   history_length: int,
   beam_width: int,
   loop: Callable = jax.lax.while_loop,
+  allowed: Allowed | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """Beam search for the best unseen items: items and scores, [B, K].
 
   Args:
     history_BxH: all items the user has seen (-1 = padding last). The first
       `history_length` are read; all are excluded.
-    loop: see `beam_search`.
+    loop, allowed: see `beam_search`.
   """
   call: Any = functools.partial(model.apply, {"params": params})
   read_BxN = history_BxH[:, :history_length]
@@ -308,6 +310,7 @@ def generate(
     beam_width,
     renormalise=model.trie_softmax,
     loop=loop,
+    allowed=allowed,
   )
 
 

@@ -11,7 +11,7 @@ from mmgrec_jax.evaluation.evaluate import evaluate
 from mmgrec_jax.models.generator import Generator, Vectors
 from mmgrec_jax.recid.assign import RecIds
 from mmgrec_jax.stages.load import stage_key
-from mmgrec_jax.stages.rankers import beam_ranker, histories
+from mmgrec_jax.stages.rankers import Search, beam_ranker, histories
 from mmgrec_jax.training import generating, parallel
 from mmgrec_jax.training.checkpoint import Checkpoints
 from mmgrec_jax.training.loop import Schedule, fit
@@ -61,7 +61,7 @@ def train_generator(
   fixed = parallel.replicate((vectors, trie))
 
   def validate(params) -> float:
-    scores = evaluate(ranker, (params, *fixed), data, "valid", [10])
+    scores = evaluate(ranker, Search(params, *fixed), data, "valid", [10])
     return float(scores["recall@10"].mean())
 
   settings = config.generator

@@ -1,6 +1,6 @@
 """How each kind of system recommends to the users of a data set."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +8,15 @@ import numpy as np
 
 from mmgrec_jax.config import Config
 from mmgrec_jax.data.dataset import TRAIN, Dataset, Rows
+from mmgrec_jax.decoding.allowed import Allowed
 from mmgrec_jax.decoding.rescore import rescore
+from mmgrec_jax.decoding.trie import Trie
 from mmgrec_jax.evaluation.evaluate import countable_users, score_lists
-from mmgrec_jax.evaluation.ranking import Ranker, rank_by_inner_product
+from mmgrec_jax.evaluation.ranking import (
+  Ranker,
+  Recommend,
+  rank_by_inner_product,
+)
 from mmgrec_jax.models.generator import Generator, Vectors, generate
 from mmgrec_jax.training import parallel
 from mmgrec_jax.workdir import Workdir
@@ -35,37 +41,49 @@ def histories(config: Config, data: Dataset) -> Rows:
   return data.rows(TRAIN)
 
 
-def beam_ranker(
-  config: Config,
-  data: Dataset,
-  model: Generator,
-  beam_width: int,
-  rescored: bool = False,
-) -> Ranker:
-  """Ranks by beam search; its parameters are (params, vectors, trie).
+class Search(NamedTuple):
+  """What a beam search reads.
 
-  Rescored, a weight comes last, and h_u . h_i of the candidates counts too.
+  weight: of h_u . h_i in the order of the beams; None: the beams as they are.
+  allowed: items that may be returned; None: any.
   """
 
-  def recommend(params, user_B, history_BxH):
-    weights, vectors, trie, *weight = params
+  params: Any
+  vectors: Vectors
+  trie: Trie
+  weight: Any = None
+  allowed: Allowed | None = None
+
+
+def beams_of(config: Config, model: Generator, beam_width: int) -> Recommend:
+  """Recommends by beam search; its parameters are a `Search`."""
+
+  def recommend(search: Search, user_B, history_BxH):
     items_BxK, score_BxK = generate(
       model,
-      weights,
-      vectors,
-      trie,
+      search.params,
+      search.vectors,
+      search.trie,
       user_B,
       history_BxH,
       config.generator.history_length,
       beam_width,
+      allowed=search.allowed,
     )
-    if not rescored:
+    if search.weight is None:
       return items_BxK, score_BxK
-    inner_BxK = inner_products(vectors, user_B, items_BxK)
-    return rescore(items_BxK, score_BxK, inner_BxK, *weight)
+    inner_BxK = inner_products(search.vectors, user_B, items_BxK)
+    return rescore(items_BxK, score_BxK, inner_BxK, search.weight)
 
-  batch_size = config.evaluation.batch_size
-  return history_ranker(config, data, recommend, batch_size)
+  return recommend
+
+
+def beam_ranker(
+  config: Config, data: Dataset, model: Generator, beam_width: int
+) -> Ranker:
+  """Ranks by beam search; its parameters are a `Search`."""
+  recommend = beams_of(config, model, beam_width)
+  return history_ranker(config, data, recommend, config.evaluation.batch_size)
 
 
 def history_ranker(
@@ -100,46 +118,46 @@ def rescored_beams(
   config: Config,
   data: Dataset,
   folder: Workdir,
-  model: Generator,
-  beams: tuple[Ranker, tuple],
-) -> tuple[Ranker, tuple]:
-  """The re-scored ranker with the weight that is best on validation.
+  beams: tuple[Ranker, Search],
+) -> tuple[Ranker, Search]:
+  """The beams re-scored with the weight that is best on validation.
 
   Every weight's Recall@10 is kept in rescore.json.
-
-  Args:
-    beams: the plain `beam_ranker` and its parameters.
   """
-  plain, params = beams
+  ranker, search = beams
   found = folder.read_json("rescore.json")
   if found is None:
-    found = _recall_by_weight(config, data, plain, params)
+    found = _recall_by_weight(config, data, ranker, search)
     folder.write_json("rescore.json", found)
-  best = max(found, key=lambda weight: found[weight])
+  best = best_weight(found)
   shown = ", ".join(f"{weight}: {score:.4f}" for weight, score in found.items())
   print(
     f"re-scoring beams by h_u . h_i at weight {best}"
     f" (validation Recall@10 by weight: {shown})"
   )
-  width = config.evaluation.beam_width
-  ranker = beam_ranker(config, data, model, width, rescored=True)
-  return ranker, (*params, np.float32(best))
+  return ranker, search._replace(weight=np.float32(best))
+
+
+def best_weight(recall_by_weight: dict[str, float]) -> str:
+  """The first of the best in rescore.json."""
+  return max(recall_by_weight, key=lambda weight: recall_by_weight[weight])
 
 
 def _recall_by_weight(
-  config: Config, data: Dataset, plain: Ranker, params: tuple
+  config: Config, data: Dataset, plain: Ranker, search: Search
 ) -> dict[str, float]:
   """Validation Recall@10 of each weight: one search, re-ordered for each."""
   users = countable_users(data, "valid")
   items_NxK, score_NxK = map(
-    jnp.asarray, plain(parallel.replicate(params), users)
+    jnp.asarray, plain(parallel.replicate(search), users)
   )
   user_N = jnp.asarray(users)
-  _, vectors, _ = params
   size = config.evaluation.batch_size
   inner_NxK = jnp.concatenate(
     [
-      inner_products(vectors, user_N[i : i + size], items_NxK[i : i + size])
+      inner_products(
+        search.vectors, user_N[i : i + size], items_NxK[i : i + size]
+      )
       for i in range(0, len(users), size)
     ]
   )

@@ -154,7 +154,8 @@ def map_users(
 
   def run(arguments, users):
     n = len(devices())
-    size = min(batch_size, -(-len(users) // n))
+    # Powers of 2: a few programs serve any number of users.
+    size = min(batch_size, 1 << (-(-len(users) // n) - 1).bit_length())
     groups = -(-len(users) // (n * size))
     padded = np.resize(users, n * groups * size).astype(np.int32)
     out = compiled(arguments, padded.reshape(n, groups, size))

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmgrec_jax.decoding.allowed import allow
 from mmgrec_jax.decoding.beam_search import beam_search, masked_log_softmax
 from mmgrec_jax.decoding.trie import build_trie
 from mmgrec_jax.recid.assign import RecIds, assign_rec_ids
@@ -55,7 +56,9 @@ def random_case(rng, items, size):
   return ids, jnp.asarray(logits), jnp.asarray(last)
 
 
-def search(ids, logits, last, history, width, renormalise=True, form="packed"):
+def search(
+  ids, logits, last, history, width, renormalise=True, form="packed", only=None
+):
   run = jax.jit(
     lambda history: beam_search(
       *table_model(logits, last),
@@ -64,6 +67,7 @@ def search(ids, logits, last, history, width, renormalise=True, form="packed"):
       history,
       width,
       renormalise,
+      allowed=None if only is None else allow(ids, only),
     )
   )
   return map(np.asarray, run(jnp.asarray(history)))
@@ -135,6 +139,34 @@ def test_seen_items_free_their_beams_for_others(rng):
   history = best_first[None, :10]
   found, scores = search(ids, logits, last, history, 40)
   np.testing.assert_allclose(scores[0, :30], exact[best_first[10:]], atol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["packed", "dense"])
+def test_only_allowed_items_with_the_scores_of_the_whole_catalogue(rng, form):
+  for trial in range(10):
+    items = int(rng.integers(2, 50))
+    ids, logits, last = random_case(rng, items, int(rng.integers(1, 5)))
+    exact = all_scores(ids, logits, last, trial % 2 == 0)
+    only = rng.random(items) < rng.choice([0.1, 0.5, 0.9])
+    only[rng.integers(items)] = True
+    history = np.full((2, 30), -1)
+    n = int(rng.integers(0, min(items, 30)))
+    history[0, :n] = rng.choice(items, n, replace=False)
+    found, scores = search(
+      ids, logits, last, history, items, trial % 2 == 0, form, only
+    )
+    narrow, _ = search(
+      ids, logits, last, history, 2, trial % 2 == 0, form, only
+    )
+    for b in range(2):
+      left = np.flatnonzero(only & ~np.isin(np.arange(items), history[b]))
+      got = found[b][found[b] >= 0]
+      assert sorted(got) == left.tolist(), trial
+      np.testing.assert_allclose(
+        scores[b, : len(got)], np.sort(exact[left])[::-1], atol=1e-4
+      )
+      # No beam is lost on prefixes whose allowed items have all been seen.
+      assert (narrow[b] >= 0).sum() == min(2, len(left))
 
 
 def test_packed_and_dense_tries_find_the_same_to_the_bit(rng):

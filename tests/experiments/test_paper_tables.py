@@ -102,7 +102,7 @@ def test_only_the_papers_own_data_and_settings_count_as_the_same(
     "configs/kwai.py", settings, variants, [0], tmp_path
   )
   changed = tables.changed_settings(planned({}))
-  assert "config.generator.batch_size: 3000 there, 128 now" in changed
+  assert "config.generator.batch_size: 3000 there, 32 now" in changed
   fewer = tables.changed_settings(planned({"generator.batch_size": "3000"}))
   assert len(fewer) == len(changed) - 1
   said = tables.differs(2, planned({}), facts)

@@ -35,7 +35,7 @@ def trained(tmp_path, small_data):
       config, data, folder
     ).values()
     assert not others
-    params, vectors, _ = arguments
+    params, vectors = arguments.params, arguments.vectors
     return folder.path, vectors, jax.device_get(params)
 
   return train

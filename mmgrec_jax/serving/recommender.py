@@ -1,0 +1,157 @@
+"""A trained run that recommends, in the caller's own ids."""
+
+import functools
+import itertools
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mmgrec_jax.data.dataset import TRAIN, Dataset, Rows
+from mmgrec_jax.errors import UserError
+from mmgrec_jax.evaluation.ranking import Ranker
+from mmgrec_jax.serving.recommendation import Catalogue, Recommendation
+from mmgrec_jax.serving.systems import fold_in, mean_of_rows, system_of
+from mmgrec_jax.serving.trained import Trained, open_workdir
+from mmgrec_jax.training import parallel
+
+
+class Recommender:
+  """Recommends what a user has not seen, as the run's last system ranks.
+
+  Example:
+    recommender = Recommender.load("runs/ml100k")
+    for one in recommender.recommend(["196", "22"], k=5):
+      print(one.user, list(one.titles))
+  """
+
+  def __init__(self, run: Trained, seen: str = "all"):
+    """Args: as of `load`."""
+    if seen not in ("all", "train"):
+      raise UserError(f"seen is {seen!r}; it is 'all' or 'train'.")
+    self.data: Dataset = run.data
+    self._config = run.config
+    self._system = system_of(run)
+    in_order = run.config.get("generator", {}).get("history_order") == "time"
+    rows_of = self.data.rows_newest_first if in_order else self.data.rows
+    self._seed = None if in_order else run.config.seed
+    self._rows = rows_of(None if seen == "all" else TRAIN)
+    rec_ids = self._system.rec_ids
+    self.catalogue = Catalogue(
+      self.data.name,
+      self.data.user_ids,
+      self.data.item_ids,
+      self.data.titles,
+      None if rec_ids is None else rec_ids.tokens_IxM,
+    )
+    self._ranker = functools.lru_cache(8)(self._build_ranker)
+
+  @classmethod
+  def load(
+    cls,
+    workdir: str | Path,
+    data: str | Path | None = None,
+    seen: str = "all",
+  ) -> "Recommender":
+    """Reads a finished run.
+
+    Args:
+      workdir: its folder.
+      data: the data set's folder; default: where the run found it.
+      seen: what is read of a user and never recommended: 'all' interactions
+        that the data set has, or those of 'train', as the evaluation does.
+
+    Raises:
+      UserError: the run is not finished, or the data set is another one.
+    """
+    return cls(open_workdir(Path(workdir), data), seen)
+
+  def recommend(
+    self,
+    users: Iterable[Hashable],
+    k: int = 10,
+    exclude: Iterable[Hashable] = (),
+    only: Iterable[Hashable] | None = None,
+  ) -> list[Recommendation]:
+    """The k best items for each user.
+
+    Args:
+      users: ids of the data set; 196 and "196" are the same.
+      exclude: ids of items that nobody is to get.
+      only: ids of the items to choose from; None: all.
+
+    Raises:
+      UserError: an unknown id, or k is more than the items to choose from.
+    """
+    return list(self.stream(users, k, exclude, only))
+
+  def stream(
+    self,
+    users: Iterable[Hashable],
+    k: int = 10,
+    exclude: Iterable[Hashable] = (),
+    only: Iterable[Hashable] | None = None,
+  ) -> Iterator[Recommendation]:
+    """As `recommend`, a batch of users in memory at a time."""
+    params = self._params(k, exclude, only)
+    batch = self._config.evaluation.batch_size * len(parallel.devices())
+    users = iter(users)
+    while some := list(itertools.islice(users, batch)):
+      rows = np.array([self.catalogue.user_row(user) for user in some])
+      lists = self._ranker(k)(params, rows)
+      yield from self.catalogue.named(rows, *lists, k)
+
+  def recommend_to_new(
+    self,
+    histories: Sequence[Iterable[Hashable]],
+    k: int = 10,
+    exclude: Iterable[Hashable] = (),
+    only: Iterable[Hashable] | None = None,
+  ) -> list[Recommendation]:
+    """The k best items for people whom the run has never seen.
+
+    Args:
+      histories: for each, ids of the items they liked, the newest first where
+        the run reads histories in the order of time.
+
+    Raises:
+      UserError: as of `recommend`, or a history is empty.
+    """
+    found = self.catalogue.history_rows(histories)
+    offset = np.cumsum([0, *map(len, found)])
+    rows = Rows(offset.astype("i4"), np.concatenate(found).astype("i4"))
+    h_user = None
+    if self._system.vectors is not None:
+      _, h_item = self._system.vectors
+      h_user = mean_of_rows(h_item, rows) @ self._fold
+    params = self._params(k, exclude, only, h_user)
+    lists = self._build_ranker(k, rows)(params, np.arange(len(histories)))
+    return list(self.catalogue.named([None] * len(histories), *lists, k))
+
+  @functools.cached_property
+  def _fold(self):
+    h_user, h_item = self._system.vectors
+    return fold_in(h_user, h_item, self.data.rows(TRAIN))
+
+  def _build_ranker(self, k: int, rows: Rows | None = None) -> Ranker:
+    return Ranker(
+      self._system.recommend(k),
+      self._rows if rows is None else rows,
+      self._config.evaluation.batch_size,
+      self._seed,
+    )
+
+  def _params(self, k: int, exclude, only, h_user=None):
+    """What the ranker reads, on every device."""
+    allowed_I = np.full(self.data.n_items, only is None)
+    if only is not None:
+      allowed_I[[self.catalogue.item_row(item) for item in only]] = True
+    allowed_I[[self.catalogue.item_row(item) for item in exclude]] = False
+    left = int(allowed_I.sum())
+    if not 1 <= k <= left:
+      raise UserError(
+        f"k is {k}, but there are {left} items to choose from; give a k from 1"
+        " to that, or exclude less."
+      )
+    some = allowed_I if left < self.data.n_items else None
+    return parallel.replicate(self._system.params(some, h_user))

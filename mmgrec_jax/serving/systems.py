@@ -1,0 +1,149 @@
+"""How a trained run of each kind ranks items for anyone.
+
+Each class has
+  rec_ids: of the catalogue, or None.
+  vectors: (h_user [U, D], h_item [I, D]), or None.
+  recommend(k): as `evaluation.ranking.Recommend`; lists may be longer than k.
+  params(allowed_I, h_user): what `recommend` reads; None: every item, and the
+    run's own users.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from mmgrec_jax.data.dataset import Rows
+from mmgrec_jax.decoding.allowed import allow
+from mmgrec_jax.evaluation.ranking import (
+  Recommend,
+  rank_by_inner_product,
+  rank_unseen,
+)
+from mmgrec_jax.models import item_item
+from mmgrec_jax.models import settings as baselines
+from mmgrec_jax.serving.trained import (
+  Trained,
+  read_vectors,
+  reload_generator,
+  weight,
+)
+from mmgrec_jax.stages.rankers import beams_of
+
+
+class Beams:
+  """mmgrec and tiger: beam search, re-scored as the run does it."""
+
+  def __init__(self, run: Trained):
+    self._config = run.config
+    self._model, self.rec_ids, search = reload_generator(run)
+    self._search = search._replace(weight=weight(run))
+    h = (search.vectors.user_UxD, search.vectors.item_IxD)
+    self.vectors: Any = None if h[0] is None else h
+
+  def recommend(self, k: int) -> Recommend:
+    width = max(k, self._config.evaluation.beam_width)
+    return beams_of(self._config, self._model, width)
+
+  def params(self, allowed_I: np.ndarray | None, h_user):
+    search = self._search
+    if allowed_I is not None:
+      search = search._replace(allowed=allow(self.rec_ids, allowed_I))
+    if h_user is not None:
+      vectors = dataclasses.replace(search.vectors, user_UxD=h_user)
+      search = search._replace(vectors=vectors)
+    return search
+
+
+class InnerProduct:
+  """A baseline with vectors: the largest h_u . h_i."""
+
+  rec_ids = None
+
+  def __init__(self, run: Trained):
+    self.vectors: Any = tuple(read_vectors(run.folder / "vectors.npz"))
+
+  def recommend(self, k: int) -> Recommend:
+    def best(params, user_B, history_BxH):
+      (h_user, h_item), allowed_I = params
+      return rank_by_inner_product(
+        h_user, h_item, user_B, history_BxH, k, allowed_I
+      )
+
+    return best
+
+  def params(self, allowed_I: np.ndarray | None, h_user):
+    own_user, h_item = self.vectors
+    return (own_user if h_user is None else h_user, h_item), allowed_I
+
+
+class ItemItem:
+  """itemknn and ease: a row of the matrix for each item of a history."""
+
+  rec_ids = None
+  vectors: Any = None
+
+  def __init__(self, run: Trained):
+    _, self._score = item_item.SYSTEMS[run.config.system]
+    self._items = run.data.n_items
+    with np.load(run.folder / "item_item.npz", allow_pickle=False) as saved:
+      self._matrix = dict(saved)
+
+  def recommend(self, k: int) -> Recommend:
+    def best(params, user_B, history_BxH):
+      del user_B
+      matrix, allowed_I = params
+      x_BxI = item_item.zeros_and_ones(history_BxH, self._items)
+      scores_BxI = self._score(matrix, x_BxI)
+      return rank_unseen(scores_BxI, history_BxH, k, allowed_I)
+
+    return best
+
+  def params(self, allowed_I: np.ndarray | None, h_user):
+    del h_user
+    return self._matrix, allowed_I
+
+
+def system_of(run: Trained) -> Beams | InnerProduct | ItemItem:
+  """Ready to rank.
+
+  Raises:
+    UserError: a file of the run is missing or damaged.
+  """
+  if "generator" in run.config:
+    return Beams(run)
+  if run.config.system in baselines.ITEM_ITEM:
+    return ItemItem(run)
+  return InnerProduct(run)
+
+
+def fold_in(h_user, h_item, train: Rows):
+  """W [D, D] so that (mean h_item of a history) W is about the user's h_user.
+
+  Least squares over the users who trained, with a little ridge. So someone new
+  gets a vector from a history alone, whatever model made the vectors; of a
+  GCN's last layer it is the step from a user's neighbours to the user.
+
+  Args:
+    train: the users' training items.
+  """
+  x_UxD = mean_of_rows(h_item, train)
+  gram_DxD = x_UxD.T @ x_UxD
+  D = len(gram_DxD)
+  ridge = 1e-3 * jnp.trace(gram_DxD) / D + 1e-9
+  return jnp.linalg.solve(
+    gram_DxD + ridge * jnp.eye(D), x_UxD.T @ jnp.asarray(h_user)
+  )
+
+
+def mean_of_rows(h_item, rows: Rows):
+  """Mean h_item of each row, [U, D]; zeros of an empty one."""
+  lengths = rows.lengths
+  user_E = np.repeat(np.arange(len(lengths)), lengths)
+  total_UxD = (
+    jnp.zeros((len(lengths), h_item.shape[1]))
+    .at[user_E]
+    .add(jnp.asarray(h_item)[rows.items])
+  )
+  return total_UxD / jnp.asarray(np.maximum(lengths, 1))[:, None]

@@ -1,0 +1,122 @@
+"""A trained run, read from its workdir; nothing is trained or written."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmgrec_jax import config as configs
+from mmgrec_jax.data.dataset import Dataset
+from mmgrec_jax.decoding.trie import build_trie
+from mmgrec_jax.errors import UserError
+from mmgrec_jax.models.generator import Generator, Vectors
+from mmgrec_jax.recid.assign import RecIds, load_rec_ids
+from mmgrec_jax.stages import generate, load, rankers
+from mmgrec_jax.training.checkpoint import Checkpoints
+from mmgrec_jax.training.generating import init_params
+
+
+class Trained(NamedTuple):
+  """What a workdir belongs to."""
+
+  folder: Path
+  config: configs.Config
+  data: Dataset
+
+
+class Reloaded(NamedTuple):
+  """A generator, its Rec-IDs and what its beam search reads."""
+
+  model: Generator
+  rec_ids: RecIds
+  search: rankers.Search
+
+
+def open_workdir(folder: Path, data: str | Path | None = None) -> Trained:
+  """The run in a folder.
+
+  Args:
+    data: where the data set is now; default: where the run found it.
+
+  Raises:
+    UserError: there is no finished run, or its data has changed.
+  """
+  for name, is_missing in (
+    ("config.json", "a run writes it first; give the folder of one"),
+    ("results.json", "the run is not finished; give its command again"),
+  ):
+    if not (folder / name).is_file():
+      raise UserError(f"{folder}: no {name}; {is_missing}.")
+  config = read_config(folder)
+  if data is not None:
+    config.data = str(data)
+  found = load.load_data(config)
+  pinned = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+  if found.fingerprint != pinned["fingerprint"]:
+    raise UserError(
+      f"{folder}: the data in {config.data!r} is not what the run was trained"
+      " on; give the folder of that."
+    )
+  return Trained(folder, config, found)
+
+
+def read_config(folder: Path) -> configs.Config:
+  """The run's; a setting that is younger than the run has its default.
+
+  Raises:
+    UserError: the run is older than MMGRec's choice of an embedding, when
+      vectors were kept at another scale.
+  """
+  there = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+  if there["system"] == "mmgrec" and "embedding" not in there:
+    raise UserError(f"{folder}: an older version made it; run it again.")
+  embedding = there.get("embedding", "gcn")
+  config = configs.default_config(there["system"], embedding)
+  for key, value in configs.flatten(there):
+    configs.set_value(config, key, value)
+  return config
+
+
+def reload_generator(run: Trained) -> Reloaded:
+  """The best checkpoint, with the run's Rec-IDs and vectors.
+
+  Re-scoring is left out: `weight` says how the run itself does it.
+
+  Raises:
+    UserError: there is no checkpoint.
+  """
+  rec_ids = load_rec_ids(run.folder / "recids.npz")
+  # TIGER has no h.
+  h = read_vectors(run.folder / "embed" / "vectors.npz")
+  vectors = Vectors(*h, tokens_IxM=jnp.asarray(rec_ids.tokens_IxM))
+  model = generate.build_generator(run.config, run.data, rec_ids)
+  shapes = jax.eval_shape(
+    lambda: init_params(model, vectors, jax.random.key(0))
+  )
+  params = None
+  if (run.folder / "generate").is_dir():
+    checkpoints = Checkpoints(run.folder / "generate")
+    params = checkpoints.best(shapes)
+    checkpoints.close()
+  if params is None:
+    raise UserError(f"{run.folder}: no checkpoint in generate/.")
+  trie = build_trie(rec_ids, run.config.generator.trie)
+  return Reloaded(model, rec_ids, rankers.Search(params, vectors, trie))
+
+
+def read_vectors(path: Path) -> list[jax.Array]:
+  """h_user [U, D] and h_item [I, D], those of them that a file has."""
+  with np.load(path, allow_pickle=False) as saved:
+    return [jnp.asarray(saved[k]) for k in ("user", "item") if k in saved]
+
+
+def weight(run: Trained) -> Any:
+  """Of h_u . h_i in the order of the run's beams; None: it has none."""
+  path = run.folder / "rescore.json"
+  if not run.config.evaluation.get("rescore") or not path.is_file():
+    return None
+  found = json.loads(path.read_text(encoding="utf-8"))
+  return np.float32(rankers.best_weight(found))

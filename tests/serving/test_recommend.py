@@ -1,0 +1,110 @@
+"""The command, in this process."""
+
+import csv
+import io
+import json
+
+import pytest
+
+from mmgrec_jax import recommend
+from mmgrec_jax.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("quick_compiling", "one_device")
+
+
+@pytest.fixture
+def call(mmgrec_run, capsys):
+  def run(*flags):
+    code = recommend.main([f"--workdir={mmgrec_run}", *flags])
+    return code, capsys.readouterr()
+
+  return run
+
+
+def test_three_formats_say_the_same(call, small_data):
+  users = ",".join(map(str, small_data.user_ids[:2]))
+  ask = (f"--users={users}", "--k=3", "--seen=train")
+  _, as_json = call(*ask, "--format=json")
+  lines = [json.loads(line) for line in as_json.out.splitlines()]
+  assert [line["user"] for line in lines] == small_data.user_ids[:2].tolist()
+  items = [item for line in lines for item in line["items"]]
+  assert len(items) == 6
+
+  _, as_csv = call(*ask, "--format=csv")
+  rows = list(csv.DictReader(io.StringIO(as_csv.out)))
+  code, table = call(*ask)
+  assert code == 0
+  for row, item in zip(rows, items, strict=True):
+    assert row["item"] == str(item["item"]) and row["title"] == item["title"]
+    assert float(row["score"]) == pytest.approx(item["score"], rel=1e-5)
+    assert row["rec_id"] == "-".join(map(str, item["rec_id"]))
+    assert f"item {item['item']}  score" in table.out
+  assert [row["rank"] for row in rows] == ["1", "2", "3"] * 2
+
+
+def test_files_of_ids_and_someone_new(call, small_data, tmp_path):
+  users, only = tmp_path / "users.txt", tmp_path / "only.txt"
+  users.write_text("".join(f"{u}\n" for u in small_data.user_ids))
+  only.write_text("\n".join(map(str, small_data.item_ids[:9])))
+  code, out = call(
+    f"--users_file={users}", f"--only_file={only}", "--k=2", "--format=json"
+  )
+  lines = [json.loads(line) for line in out.out.splitlines()]
+  assert code == 0 and len(lines) == small_data.n_users
+  allowed = set(small_data.item_ids[:9].tolist())
+  assert {i["item"] for line in lines for i in line["items"]} <= allowed
+  code, out = call(f"--history={small_data.item_ids[0]}", "--k=1")
+  assert code == 0 and out.out.startswith("someone new\n   1  ")
+
+
+@pytest.mark.parametrize(
+  ("flags", "says"),
+  [
+    (["--users=nobody"], "user 'nobody' is not in"),
+    (["--users_file=gone.txt"], "gone.txt: cannot be read"),
+    (["--history="], "history 1 of 1 is empty"),
+    (["--history=item0", "--k=99"], "k is 99, but there are 30 items"),
+    (["--history=item0", "--exclude=x"], "item 'x' is not in"),
+  ],
+)  # fmt: skip
+def test_wrong_input_is_one_sentence_and_nothing_is_printed(call, flags, says):
+  code, out = call(*flags)
+  assert code == 2 and says in out.err and out.out == ""
+
+
+def test_an_unknown_user_far_down_a_file_is_found_first(
+  call, small_data, tmp_path
+):
+  file = tmp_path / "users.txt"
+  file.write_text(f"{small_data.user_ids[0]}\nnobody\n")
+  code, out = call(f"--users_file={file}")
+  assert code == 2 and "'nobody'" in out.err and out.out == ""
+  file.write_text(f"{small_data.user_ids[0]}\n\n")
+  assert "users.txt, line 2: empty" in call(f"--users_file={file}")[1].err
+  file.write_bytes(b"\xff\xfe")
+  assert "not UTF-8" in call(f"--users_file={file}")[1].err
+
+
+@pytest.mark.parametrize(
+  "flags", [[], ["--users=1", "--history=2"], ["--users=1", "--users_file=f"]]
+)
+def test_for_whom_is_asked_once(call, flags, capsys):
+  with pytest.raises(SystemExit) as stopped:
+    call(*flags)
+  assert stopped.value.code == 2
+
+
+def test_ids_may_hold_commas_quotes_spaces_and_emoji():
+  ids = ["a,b", 'say "hi"', " x ", "🎬"]
+  text = io.StringIO()
+  csv.writer(text).writerow(ids)
+  given = recommend.parse(["--workdir=w", f"--users={text.getvalue().strip()}"])
+  assert list(recommend.ids_of(given, "users") or ()) == [
+    "a,b", 'say "hi"', "x ", "🎬",
+  ]  # fmt: skip
+
+
+def test_a_workdir_that_is_none_is_named(tmp_path):
+  given = recommend.parse([f"--workdir={tmp_path}", "--users=1"])
+  with pytest.raises(UserError, match="no config.json"):
+    recommend.recommend(given)

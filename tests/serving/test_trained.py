@@ -1,0 +1,55 @@
+import json
+
+import numpy as np
+import pytest
+
+from mmgrec_jax.config import default_config
+from mmgrec_jax.data.dataset import save_dataset
+from mmgrec_jax.errors import UserError
+from mmgrec_jax.serving import trained
+
+
+def test_what_is_no_finished_run_is_named(tmp_path, small_data):
+  def says(data=None):
+    with pytest.raises(UserError) as stopped:
+      trained.open_workdir(tmp_path, data)
+    return str(stopped.value)
+
+  def write(name, value):
+    (tmp_path / f"{name}.json").write_text(json.dumps(value))
+
+  assert "no config.json" in says()
+  write("config", {"system": "tiger", "data": str(tmp_path / "data")})
+  assert "no results.json; the run is not finished" in says()
+  write("results", {})
+  assert "No data set at" in says()
+  save_dataset(small_data, tmp_path / "data")
+  write("dataset", {"fingerprint": "of another"})
+  assert "not what the run was trained on" in says()
+  write("config", {"system": "tiger", "data": "moved away"})
+  write("dataset", {"fingerprint": small_data.fingerprint})
+  assert "No data set at 'moved away'" in says()
+  found = trained.open_workdir(tmp_path, tmp_path / "data")
+  assert found.data.fingerprint == small_data.fingerprint
+  write("config", {"system": "mmgrec"})
+  assert "an older version made it" in says()
+
+
+def test_a_setting_younger_than_the_run_has_its_default(tmp_path):
+  config = default_config("tiger")
+  config.generator.heads = 8
+  there = config.to_dict()
+  del there["evaluation"]["splits"]
+  (tmp_path / "config.json").write_text(json.dumps(there))
+  read = trained.read_config(tmp_path)
+  assert read.to_dict() == config.to_dict()
+
+
+def test_the_weight_of_rescoring_is_the_first_of_the_best(tmp_path, small_data):
+  run = trained.Trained(tmp_path, default_config(), small_data)
+  assert trained.weight(run) is None
+  found = {"0.0": 0.1, "2.0": 0.3, "4.0": 0.3}
+  (tmp_path / "rescore.json").write_text(json.dumps(found))
+  assert trained.weight(run) == np.float32(2)
+  run.config.evaluation.rescore = ()
+  assert trained.weight(run) is None

@@ -72,11 +72,11 @@ def _expand(
   # Out-of-range tokens are dropped: the way to leave out what is no hit.
   V = log_p_BxKxV.shape[-1]
   token_BxH = jnp.where(hit_BxH, exhausted.token[:, :, level], V)
-  rows_Bx1 = jnp.arange(len(score_BxK))[:, None]
+  rows_Bx1 = jnp.arange(score_BxK.shape[0])[:, None]
   total_BxKxV = total_BxKxV.at[rows_Bx1, beam_BxH, token_BxH].set(
     NEG_INF, mode="drop"
   )
-  total = total_BxKxV.reshape(len(score_BxK), -1)
+  total = total_BxKxV.reshape(score_BxK.shape[0], -1)
   missing = max(beam_width - total.shape[1], 0)
   total = jnp.pad(total, [(0, 0), (0, missing)], constant_values=NEG_INF)
   score, flat = top_k(total, beam_width)
@@ -86,7 +86,7 @@ def _expand(
 
 def _reorder(tree: Any, beam_BxK: jax.Array) -> Any:
   """Gathers beams in every array [B, K, ...] of a cache."""
-  rows_Bx1 = jnp.arange(len(beam_BxK))[:, None]
+  rows_Bx1 = jnp.arange(beam_BxK.shape[0])[:, None]
   return jax.tree.map(lambda a: a[rows_Bx1, beam_BxK], tree)
 
 
@@ -141,7 +141,7 @@ def beam_search(
   """The best Rec-IDs of unseen items for each user (paper §3.4).
 
   The first step has one beam and the last one needs no trie, so both stand
-  outside the loop.
+  outside the loop. B may be symbolic, as jax.export has it.
 
   Args:
     step_logits: scores semantic tokens, [B, K, L].
@@ -159,7 +159,7 @@ def beam_search(
     items int32 [B, K], best first, all different, valid and unseen; -1 where a
     user has fewer left. Scores float32 [B, K], -inf there.
   """
-  B, K, M = len(history_BxH), beam_width, trie.levels
+  B, K, M = history_BxH.shape[0], beam_width, trie.levels
   exhausted = tries.exhausted_children(trie, history_BxH, allowed)
 
   def step(beams: Beams) -> Beams:

@@ -45,7 +45,7 @@ def rank_unseen(
   n_items = scores_BxI.shape[1]
   if allowed_I is not None:
     scores_BxI = jnp.where(allowed_I[None], scores_BxI, -jnp.inf)
-  rows_Bx1 = jnp.arange(len(history_BxH))[:, None]
+  rows_Bx1 = jnp.arange(history_BxH.shape[0])[:, None]
   seen_BxH = jnp.where(history_BxH >= 0, history_BxH, n_items)
   scores_BxI = scores_BxI.at[rows_Bx1, seen_BxH].set(-jnp.inf, mode="drop")
   # A list longer than the catalogue ends in padding.

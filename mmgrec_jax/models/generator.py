@@ -304,7 +304,7 @@ def generate(
   return beam_search.beam_search(
     step_logits,
     last_logits,
-    call(len(user_B), 1, method="empty_cache"),
+    call(user_B.shape[0], 1, method="empty_cache"),
     trie,
     history_BxH,
     beam_width,

@@ -109,9 +109,9 @@ def score_by_all(matrix: Matrix, x_BxI: jax.Array) -> jax.Array:
 
 def zeros_and_ones(history_BxH: jax.Array, n_items: int) -> jax.Array:
   """Users' rows of X, from their items (-1 = padding). [B, I]."""
-  row_Bx1 = jnp.arange(len(history_BxH))[:, None]
+  row_Bx1 = jnp.arange(history_BxH.shape[0])[:, None]
   own_BxH = jnp.where(history_BxH >= 0, history_BxH, n_items)
-  x_BxI = jnp.zeros((len(history_BxH), n_items))
+  x_BxI = jnp.zeros((history_BxH.shape[0], n_items))
   return x_BxI.at[row_Bx1, own_BxH].set(1, mode="drop")
 
 

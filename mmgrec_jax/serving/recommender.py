@@ -9,7 +9,7 @@ import numpy as np
 
 from mmgrec_jax.data.dataset import TRAIN, Dataset, Rows
 from mmgrec_jax.errors import UserError
-from mmgrec_jax.evaluation.ranking import Ranker
+from mmgrec_jax.evaluation.ranking import Ranker, shuffled
 from mmgrec_jax.serving.recommendation import Catalogue, Recommendation
 from mmgrec_jax.serving.systems import fold_in, mean_of_rows, system_of
 from mmgrec_jax.serving.trained import Trained, open_workdir
@@ -31,12 +31,13 @@ class Recommender:
       raise UserError(f"seen is {seen!r}; it is 'all' or 'train'.")
     self.data: Dataset = run.data
     self._config = run.config
-    self._system = system_of(run)
+    self.system = system_of(run)
     in_order = run.config.get("generator", {}).get("history_order") == "time"
     rows_of = self.data.rows_newest_first if in_order else self.data.rows
-    self._seed = None if in_order else run.config.seed
-    self._rows = rows_of(None if seen == "all" else TRAIN)
-    rec_ids = self._system.rec_ids
+    self.seen_rows = rows_of(None if seen == "all" else TRAIN)
+    if not in_order:
+      self.seen_rows = shuffled(self.seen_rows, run.config.seed)
+    rec_ids = self.system.rec_ids
     self.catalogue = Catalogue(
       self.data.name,
       self.data.user_ids,
@@ -93,7 +94,7 @@ class Recommender:
     only: Iterable[Hashable] | None = None,
   ) -> Iterator[Recommendation]:
     """As `recommend`, a batch of users in memory at a time."""
-    params = self._params(k, exclude, only)
+    params = parallel.replicate(self._params(k, exclude, only))
     batch = self._config.evaluation.batch_size * len(parallel.devices())
     users = iter(users)
     while some := list(itertools.islice(users, batch)):
@@ -120,38 +121,44 @@ class Recommender:
     found = self.catalogue.history_rows(histories)
     offset = np.cumsum([0, *map(len, found)])
     rows = Rows(offset.astype("i4"), np.concatenate(found).astype("i4"))
-    h_user = None
-    if self._system.vectors is not None:
-      _, h_item = self._system.vectors
-      h_user = mean_of_rows(h_item, rows) @ self._fold
-    params = self._params(k, exclude, only, h_user)
-    lists = self._build_ranker(k, rows)(params, np.arange(len(histories)))
+    params = self._params(k, exclude, only)
+    if self.system.vectors is not None:
+      _, h_item = self.system.vectors
+      h_user = mean_of_rows(h_item, rows) @ self.fold
+      params = self.system.with_users(params, h_user)
+    ranker = self._build_ranker(k, rows)
+    lists = ranker(parallel.replicate(params), np.arange(len(histories)))
     return list(self.catalogue.named([None] * len(histories), *lists, k))
 
   @functools.cached_property
-  def _fold(self):
-    h_user, h_item = self._system.vectors
+  def fold(self):
+    """Mean vector of a history -> vector of its user, [D, D]."""
+    h_user, h_item = self.system.vectors
     return fold_in(h_user, h_item, self.data.rows(TRAIN))
 
   def _build_ranker(self, k: int, rows: Rows | None = None) -> Ranker:
     return Ranker(
-      self._system.recommend(k),
-      self._rows if rows is None else rows,
+      self.system.recommend(k),
+      self.seen_rows if rows is None else rows,
       self._config.evaluation.batch_size,
-      self._seed,
+      seed=None,
     )
 
-  def _params(self, k: int, exclude, only, h_user=None):
-    """What the ranker reads, on every device."""
+  def _params(self, k: int, exclude, only):
+    """What the ranker reads."""
     allowed_I = np.full(self.data.n_items, only is None)
     if only is not None:
       allowed_I[[self.catalogue.item_row(item) for item in only]] = True
     allowed_I[[self.catalogue.item_row(item) for item in exclude]] = False
     left = int(allowed_I.sum())
-    if not 1 <= k <= left:
-      raise UserError(
-        f"k is {k}, but there are {left} items to choose from; give a k from 1"
-        " to that, or exclude less."
-      )
-    some = allowed_I if left < self.data.n_items else None
-    return parallel.replicate(self._system.params(some, h_user))
+    check_k(k, left)
+    return self.system.params(allowed_I if left < self.data.n_items else None)
+
+
+def check_k(k: int, left: int) -> None:
+  """Raises UserError where there are not so many items."""
+  if not 1 <= k <= left:
+    raise UserError(
+      f"k is {k}, but there are {left} items to choose from; give a k from 1 to"
+      " that, or exclude less."
+    )

@@ -4,8 +4,10 @@ Each class has
   rec_ids: of the catalogue, or None.
   vectors: (h_user [U, D], h_item [I, D]), or None.
   recommend(k): as `evaluation.ranking.Recommend`; lists may be longer than k.
-  params(allowed_I, h_user): what `recommend` reads; None: every item, and the
-    run's own users.
+  params(allowed_I): what `recommend` reads; None: any item.
+and, where there are vectors,
+  vectors_of(params): the same, of these parameters.
+  with_users(params, h_user): parameters with other users.
 """
 
 import dataclasses
@@ -29,7 +31,7 @@ from mmgrec_jax.serving.trained import (
   reload_generator,
   weight,
 )
-from mmgrec_jax.stages.rankers import beams_of
+from mmgrec_jax.stages.rankers import Search, beams_of
 
 
 class Beams:
@@ -39,21 +41,24 @@ class Beams:
     self._config = run.config
     self._model, self.rec_ids, search = reload_generator(run)
     self._search = search._replace(weight=weight(run))
-    h = (search.vectors.user_UxD, search.vectors.item_IxD)
+    h = self.vectors_of(self._search)
     self.vectors: Any = None if h[0] is None else h
 
   def recommend(self, k: int) -> Recommend:
     width = max(k, self._config.evaluation.beam_width)
     return beams_of(self._config, self._model, width)
 
-  def params(self, allowed_I: np.ndarray | None, h_user):
-    search = self._search
-    if allowed_I is not None:
-      search = search._replace(allowed=allow(self.rec_ids, allowed_I))
-    if h_user is not None:
-      vectors = dataclasses.replace(search.vectors, user_UxD=h_user)
-      search = search._replace(vectors=vectors)
-    return search
+  def params(self, allowed_I: np.ndarray | None) -> Search:
+    if allowed_I is None:
+      return self._search
+    return self._search._replace(allowed=allow(self.rec_ids, allowed_I))
+
+  def vectors_of(self, params: Search):
+    return params.vectors.user_UxD, params.vectors.item_IxD
+
+  def with_users(self, params: Search, h_user) -> Search:
+    vectors = dataclasses.replace(params.vectors, user_UxD=h_user)
+    return params._replace(vectors=vectors)
 
 
 class InnerProduct:
@@ -73,9 +78,15 @@ class InnerProduct:
 
     return best
 
-  def params(self, allowed_I: np.ndarray | None, h_user):
-    own_user, h_item = self.vectors
-    return (own_user if h_user is None else h_user, h_item), allowed_I
+  def params(self, allowed_I: np.ndarray | None):
+    return self.vectors, allowed_I
+
+  def vectors_of(self, params):
+    return params[0]
+
+  def with_users(self, params, h_user):
+    (_, h_item), allowed_I = params
+    return (h_user, h_item), allowed_I
 
 
 class ItemItem:
@@ -100,13 +111,12 @@ class ItemItem:
 
     return best
 
-  def params(self, allowed_I: np.ndarray | None, h_user):
-    del h_user
+  def params(self, allowed_I: np.ndarray | None):
     return self._matrix, allowed_I
 
 
-def system_of(run: Trained) -> Beams | InnerProduct | ItemItem:
-  """Ready to rank.
+def system_of(run: Trained) -> Any:
+  """One of the classes above, ready to rank.
 
   Raises:
     UserError: a file of the run is missing or damaged.

@@ -206,7 +206,7 @@ def _add_stages(config: Config) -> None:
   config.generator.eval_every = 2
   config.generator.optimizer = optimizer_defaults(learning_rate=2e-3)
   config.generator.soft_targets = ConfigDict()  # the vectors as a teacher
-  config.generator.soft_targets.share = 0.9  # of the loss
+  config.generator.soft_targets.share = 0.7  # of the loss
   config.generator.soft_targets.sharpness = 2.0  # of its softmax over items
 
 

@@ -12,7 +12,7 @@ from mmgrec_jax.decoding.trie import build_trie
 from mmgrec_jax.evaluation.ranking import Ranker
 from mmgrec_jax.models import settings as baselines
 from mmgrec_jax.models.generator import Generator, Vectors
-from mmgrec_jax.report import tables
+from mmgrec_jax.report import page, tables
 from mmgrec_jax.stages import (
   collaborative,
   embed,
@@ -60,9 +60,11 @@ def run(config: Config, path: str | Path) -> dict:
     **train(config, data, folder),
   }
   out = results.report_results(config, data, folder, systems)
+  page.write_report(config, data, folder.path)
   print(
-    f"\nArtefacts are in {folder.path}: results.json, per_user.npz,"
-    " metrics.jsonl, vectors or Rec-IDs, checkpoints."
+    f"\nArtefacts are in {folder.path}: report.html (look at it in a browser),"
+    " results.json, per_user.npz, metrics.jsonl, vectors or Rec-IDs,"
+    " checkpoints."
   )
   return out
 

@@ -76,12 +76,9 @@ def draw(
   merged: dict[str, Any],
   path: Path,
 ) -> None:
-  """Draws without a screen; says so if matplotlib is missing."""
-  try:
-    import matplotlib
-  except ImportError:
-    print("No plot without matplotlib: pip install 'mmgrec-jax[bench]'")
-    return
+  """Draws without a screen."""
+  import matplotlib
+
   matplotlib.use("Agg")
   plot(merged, path)
   print(f"Plot is in {path}")

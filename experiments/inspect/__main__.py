@@ -22,9 +22,10 @@ import numpy as np
 
 from experiments import runs
 from experiments.benchmarks.report import draw
-from experiments.inspect import finished, lists, neighbours, probabilities
+from experiments.inspect import finished, lists, probabilities
 from experiments.inspect import report as reports
 from mmgrec_jax.errors import UserError
+from mmgrec_jax.recid import neighbours
 from mmgrec_jax.serving.trained import open_workdir, reload_generator
 
 

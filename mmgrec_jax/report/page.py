@@ -1,0 +1,244 @@
+"""report.html: a whole run to look at, in one file that needs no other."""
+
+import html
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmgrec_jax import config as configs
+from mmgrec_jax.data.dataset import SPLITS, TRAIN, Dataset
+from mmgrec_jax.recid import neighbours
+from mmgrec_jax.recid.assign import load_rec_ids
+from mmgrec_jax.report import figures
+from mmgrec_jax.report.tables import SPLIT_NAMES
+
+USERS, SHOWN = 6, 8  # examples, and items of each
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1c1f24; background: #fff;
+  max-width: 1080px; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { margin-top: 2.4rem; font-size: 1.2rem;
+  border-bottom: 1px solid #d8dce2; }
+table { border-collapse: collapse; margin: .8rem 0; }
+td, th { padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+tr.own { font-weight: 600; }
+svg { max-width: 100%; height: auto; }
+.users { display: grid; gap: 1rem;
+  grid-template-columns: repeat(auto-fill, minmax(310px, 1fr)); }
+.user { border: 1px solid #d8dce2; border-radius: 6px; padding: .6rem 1rem; }
+.hit { color: #14652f; font-weight: 600; } .quiet { color: #626973; }
+ol, ul { margin: .2rem 0; padding-left: 1.4rem; } code { font-size: .9em; }
+"""
+
+
+def write_report(config: configs.Config, data: Dataset, folder: Path) -> Path:
+  """Reads a finished workdir; returns report.html's path."""
+  results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+  split = config.evaluation.splits[-1]
+  parts = [
+    _section("Data", data_table(results["dataset"])),
+    _section(f"Scores, {SPLIT_NAMES[split]} split", scores(results, split)),
+    _section("Learning curves", curves(folder / "metrics.jsonl")),
+    _section("Rec-IDs", rec_id_health(data, folder)),
+    _section("Recommendations", examples(data, folder, split)),
+    _section("Neighbours by Rec-ID", neighbourhoods(data, folder)),
+    _section("Time", seconds(results)),
+    _section("Settings", settings(config, data)),
+  ]
+  title = html.escape(f"{config.system} on {data.name}")
+  page = (
+    '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+    f"<title>{title}</title><style>{STYLE}</style></head>\n<body>"
+    f"<h1>{title}</h1>\n{''.join(parts)}</body></html>\n"
+  )
+  path = folder / "report.html"
+  scratch = folder / "report.html.tmp"
+  scratch.write_text(page, encoding="utf-8")
+  return scratch.replace(path)
+
+
+def _section(title: str, body: str) -> str:
+  """Nothing for a system that has nothing to show there."""
+  return f"<h2>{html.escape(title)}</h2>\n{body}\n" if body else ""
+
+
+def data_table(facts: Mapping[str, Any]) -> str:
+  rows = [
+    ("users", f"{facts['users']:,}"),
+    ("items", f"{facts['items']:,}"),
+    ("interactions", f"{facts['interactions']:,}"),
+    ("density", f"{facts['density']:.4%}"),
+    *((split, f"{facts[split]:,}") for split in SPLITS),
+    ("longest history", f"{facts['longest_history']:,}"),
+    ("users without training items", f"{facts['users_without_train']:,}"),
+    ("items without training users", f"{facts['items_without_train']:,}"),
+    *((f"{m} feature", f"{w:,} wide") for m, w in facts["modalities"].items()),
+  ]
+  return _table(["", facts["name"]], rows)
+
+
+def scores(results: Mapping[str, Any], split: str) -> str:
+  systems = results[split]
+  names = list(next(iter(systems.values())))
+  rows = [
+    (system, *(f"{values[name]:.4f}" for name in names))
+    for system, values in systems.items()
+  ]
+  middle = sorted({int(name.partition("@")[2]) for name in names})
+  k = 10 if 10 in middle else middle[0]
+  bars = figures.svg(figures.score_bars(systems, k))
+  return f"{bars}{_table(['system', *names], rows, last_is_own=True)}"
+
+
+def curves(path: Path) -> str:
+  if not path.is_file():
+    return ""
+  lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+  return figures.svg(figures.learning_curves(lines)) if lines else ""
+
+
+def rec_id_health(data: Dataset, folder: Path) -> str:
+  health = folder / "recid_health.json"
+  if not health.is_file():
+    return ""
+  facts = json.loads(health.read_text(encoding="utf-8"))
+  rec_ids = load_rec_ids(folder / "recids.npz")
+  semantic_IxS = rec_ids.tokens_IxM[:, :-1]
+  rows = [
+    ("variance explained (R²)", f"{facts['r2']:.3f}"),
+    ("items that share all semantic tokens", f"{facts['collision_rate']:.1%}"),
+    ("largest group", f"{facts['largest_group']:,}"),
+    *(
+      (f"level {m}", f"{usage:.1%} of codewords used, perplexity {p:.1f}")
+      for m, (usage, p) in enumerate(
+        zip(facts["usage"], facts["perplexity"], strict=True), start=1
+      )
+    ),
+  ]
+  with np.load(folder / "embed" / "vectors.npz", allow_pickle=False) as saved:
+    h = dict(saved).get("item")
+  drawn = [
+    figures.usage_bars(semantic_IxS, rec_ids.vocabulary[0]),
+    figures.group_sizes(semantic_IxS),
+  ]
+  caption = ""
+  if h is not None:
+    drawn.append(figures.item_map(h, semantic_IxS[:, 0]))
+    caption = (
+      '<p class="quiet">Items by the two principal axes of their vectors,'
+      " coloured by their first token.</p>"
+    )
+  return _table(["", ""], rows) + "".join(map(figures.svg, drawn)) + caption
+
+
+def examples(data: Dataset, folder: Path, split: str) -> str:
+  """Some users: their history, the run's list, hits marked."""
+  names = _names(data)
+  with np.load(folder / "per_user.npz", allow_pickle=False) as saved:
+    users = saved[f"{split}/users"]
+    lists = [n for n in saved if n.startswith(split) and n.endswith("/items")]
+    items_NxK = saved[lists[-1]]
+  train, truth = data.rows(TRAIN), data.rows(SPLITS[split])
+  row = lambda rows, user: rows.items[rows.offset[user] : rows.offset[user + 1]]
+  cards = []
+  for place in np.linspace(0, len(users) - 1, USERS).astype(int):
+    user = users[place]
+    seen, liked = row(train, user), set(row(truth, user).tolist())
+    some = [names[i] for i in seen[:: -(-len(seen) // SHOWN)]]
+    found = "".join(
+      f'<li class="hit">{html.escape(names[i])} ✓</li>'
+      if i in liked
+      else f"<li>{html.escape(names[i])}</li>"
+      for i in items_NxK[place][:SHOWN].tolist()
+      if i >= 0
+    )
+    cards.append(
+      f'<div class="user"><b>user {html.escape(str(data.user_ids[user]))}</b>'
+      f' <span class="quiet">likes {len(seen)} items, such as</span>'
+      f"{_list(some)}"
+      f'<span class="quiet">is recommended (✓ = in their'
+      f" {SPLIT_NAMES[split]} items)</span><ol>{found}</ol></div>"
+    )
+  return f'<div class="users">{"".join(cards)}</div>'
+
+
+def neighbourhoods(data: Dataset, folder: Path) -> str:
+  path = folder / "recids.npz"
+  if not path.is_file():
+    return ""
+  parts = []
+  for one in neighbours.of_items(data, load_rec_ids(path)):
+    rows = [
+      (m, f"{others['count']:,}", "; ".join(others["items"]) or "–")
+      for m, others in one["shares"].items()
+    ]
+    rec_id = "-".join(map(str, one["rec_id"]))
+    parts.append(
+      f"<p><b>{html.escape(one['item'])}</b> <code>{rec_id}</code></p>"
+      + _table(["first tokens in common", "items", "the most popular"], rows)
+    )
+  return "".join(parts)
+
+
+def seconds(results: Mapping[str, Any]) -> str:
+  rows = [
+    (stage, f"{value:,.0f} s") for stage, value in results["seconds"].items()
+  ]
+  rows += [
+    (f"{system}: lists for 1,000 users", f"{value:.2f} s")
+    for system, value in results["seconds_per_1000_users"].items()
+  ]
+  return _table(["", ""], rows)
+
+
+def settings(config: configs.Config, data: Dataset) -> str:
+  like = configs.default_config(config.system, config.get("embedding", "gcn"))
+  defaults = dict(configs.flatten(like))
+  rows = [
+    (
+      key,
+      json.dumps(value),
+      "" if defaults.get(key) == value else "not default",
+    )
+    for key, value in configs.flatten(config)
+  ]
+  return (
+    f"<p>Data set fingerprint <code>{data.fingerprint}</code></p>"
+    f"<details><summary>every setting</summary>{_table(['', '', ''], rows)}"
+    "</details>"
+  )
+
+
+def _names(data: Dataset) -> list[str]:
+  names = data.item_ids if data.titles is None else data.titles
+  return [str(name) for name in names]
+
+
+def _list(texts: Iterable[str]) -> str:
+  return f"<ul>{''.join(f'<li>{html.escape(t)}</li>' for t in texts)}</ul>"
+
+
+def _table(
+  head: Sequence[str],
+  rows: Sequence[Sequence[str]],
+  last_is_own: bool = False,
+) -> str:
+  """Numbers to the right; the run's own system, the last one, stands out."""
+  number = lambda text: text.replace(",", "").replace(".", "").isdecimal()
+  cell = lambda tag, text, right: (
+    f"<{tag}{' class=n' if right else ''}>{html.escape(text)}</{tag}>"
+  )
+  right = [bool(rows) and number(text) for text in rows[-1]]
+  lines = []
+  if any(head):
+    cells = (cell("th", t, r) for t, r in zip(head, right, strict=True))
+    lines.append(f"<tr>{''.join(cells)}</tr>")
+  for row in rows:
+    own = " class=own" if last_is_own and row is rows[-1] else ""
+    cells = (cell("td", t, r) for t, r in zip(row, right, strict=True))
+    lines.append(f"<tr{own}>{''.join(cells)}</tr>")
+  return f"<table>{''.join(lines)}</table>"

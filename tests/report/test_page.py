@@ -1,0 +1,105 @@
+import dataclasses
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from mmgrec_jax.report import figures, page
+from mmgrec_jax.serving.trained import open_workdir
+
+VOID = {"meta", "path", "use", "image", "rect", "br"}
+
+
+class Outline(HTMLParser):
+  """Headings and all text; every element must be closed by its own tag."""
+
+  def __init__(self, text):
+    super().__init__()
+    self.open, self.headings, self.words = [], [], []
+    self.feed(text)
+    self.close()
+
+  def handle_starttag(self, tag, attrs):
+    if tag not in VOID:
+      self.open.append(tag)
+
+  def handle_startendtag(self, tag, attrs):
+    pass
+
+  def handle_endtag(self, tag):
+    if tag not in VOID:
+      assert self.open.pop() == tag
+
+  def handle_data(self, data):
+    self.words.append(data)
+    if self.open and self.open[-1] == "h2":
+      self.headings.append(data)
+
+
+@pytest.fixture
+def report_of(mmgrec_run, tmp_path):
+  """The report of the small run, its data set changed."""
+  run = open_workdir(mmgrec_run)
+  folder = shutil.copytree(mmgrec_run, tmp_path / "run")
+
+  def write(**changes):
+    data = dataclasses.replace(run.data, **changes)
+    page.write_report(run.config, data, folder)
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+  return write
+
+
+def test_a_run_leaves_a_page_that_needs_nothing_else(mmgrec_run):
+  text = (mmgrec_run / "report.html").read_text(encoding="utf-8")
+  outline = Outline(text)
+  assert outline.open == []
+  assert outline.headings == [
+    "Data", "Scores, validation split", "Learning curves", "Rec-IDs",
+    "Recommendations", "Neighbours by Rec-ID", "Time", "Settings",
+  ]  # fmt: skip
+  # Names of XML vocabularies are no addresses to load from.
+  loaded = re.findall(r'(?:src|href)="(?!#|data:)([^"]*)"', text)
+  assert loaded == [] and "<script" not in text and "@import" not in text
+  scores = json.loads((mmgrec_run / "results.json").read_text())["valid"]
+  for values in scores.values():
+    assert f"{values['recall@10']:.4f}" in outline.words
+
+
+def test_systems_without_rec_ids_have_shorter_pages(report_of, tmp_path):
+  report_of()
+  for name in ("recids.npz", "recid_health.json", "metrics.jsonl"):
+    (tmp_path / "run" / name).unlink()
+  headings = Outline(report_of()).headings
+  assert "Rec-IDs" not in headings and "Learning curves" not in headings
+  assert "Recommendations" in headings
+
+
+def test_hits_are_marked_as_often_as_they_are_there(report_of, mmgrec_run):
+  text = report_of()
+  run = open_workdir(mmgrec_run)
+  truth = run.data.rows(1)
+  with np.load(mmgrec_run / "per_user.npz") as saved:
+    users, items = saved["valid/users"], saved["valid/mmgrec/items"]
+  picks = np.linspace(0, len(users) - 1, page.USERS).astype(int)
+  hits = 0
+  for place in picks:
+    liked = truth.items[slice(*truth.offset[users[place] : users[place] + 2])]
+    hits += np.isin(items[place][: page.SHOWN], liked).sum()
+  assert 0 < hits == text.count('<li class="hit">')
+
+
+def test_what_people_write_into_titles_is_text(report_of, small_data):
+  titles = np.array([f"<script>{i}</script> & Söhne" for i in range(30)])
+  text = report_of(titles=titles)
+  assert "<script>" not in text and "&lt;script&gt;" in text
+  assert Outline(text).open == []
+
+
+def test_many_items_are_drawn_as_a_part_of_them(rng, monkeypatch):
+  monkeypatch.setattr(figures, "MAP_POINTS", 50)
+  figure = figures.item_map(rng.normal(size=(200, 4)), np.arange(200))
+  assert len(figure.axes[0].collections[0].get_offsets()) == 50

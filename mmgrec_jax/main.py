@@ -25,6 +25,14 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "Folder of the run; default runs/<config.name>."
 )
+_DRY_RUN = flags.DEFINE_bool(
+  "dry_run",
+  False,
+  "A few steps of each stage: memory, time; nothing is written.",
+)
+_TENSORBOARD = flags.DEFINE_bool(
+  "tensorboard", False, "Epochs for TensorBoard too, in WORKDIR/tensorboard."
+)
 
 
 def main(argv: list[str]) -> None:
@@ -36,7 +44,11 @@ def main(argv: list[str]) -> None:
 
   config = _CONFIG.value
   try:
-    pipeline.run(config, _WORKDIR.value or Path("runs") / config.name)
+    if _DRY_RUN.value:
+      pipeline.dry_run(config)
+      return
+    workdir = _WORKDIR.value or Path("runs") / config.name
+    pipeline.run(config, workdir, _TENSORBOARD.value)
     if "generator" in config:
       print(f"Try next, the generator trained for longer:\n  {longer(config)}")
   except UserError as error:

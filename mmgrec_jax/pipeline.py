@@ -1,6 +1,10 @@
 """A run: the stages in order, each skipped when its artefact is there."""
 
+import contextlib
 import dataclasses
+import io
+import sys
+import tempfile
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -24,17 +28,18 @@ from mmgrec_jax.stages import (
   results,
 )
 from mmgrec_jax.stages.rankers import Search
-from mmgrec_jax.training import parallel
+from mmgrec_jax.training import parallel, rehearsal
 from mmgrec_jax.workdir import Workdir
 
 
-def run(config: Config, path: str | Path) -> dict:
+def run(config: Config, path: str | Path, tensorboard: bool = False) -> dict:
   """Data -> the system, trained -> results, printed and returned.
 
   Args:
     config: as `config.default_config`; checked here.
     path: the workdir: new, or of an earlier run with the same settings and
       data, which then goes on where it was.
+    tensorboard: write epochs for TensorBoard too.
 
   Returns:
     what `results.json` holds.
@@ -42,22 +47,13 @@ def run(config: Config, path: str | Path) -> dict:
   Raises:
     UserError: bad settings or data, or a workdir of another run.
   """
-  configs.check(config)
-  data = load.load_data(config)
-  print(tables.data_summary(data))
-  print(f"devices: {', '.join(str(d) for d in parallel.devices())}")
-  folder = Workdir(path, config, data)
-
-  train = {
-    "mmgrec": train_mmgrec,
-    "tiger": train_tiger,
-    **dict.fromkeys(baselines.ITEM_ITEM, make_item_item),
-  }.get(config.system, train_baseline)
+  data = _begin(config)
+  folder = Workdir(path, config, data, tensorboard)
   systems = {
     "popularity": inner_product_system(
       config, data, results.popularity_vectors(data)
     ),
-    **train(config, data, folder),
+    **_train(config, data, folder),
   }
   out = results.report_results(config, data, folder, systems)
   page.write_report(config, data, folder.path)
@@ -67,6 +63,55 @@ def run(config: Config, path: str | Path) -> dict:
     " checkpoints."
   )
   return out
+
+
+def _begin(config: Config) -> Dataset:
+  """Checks and reads; says what there is."""
+  configs.check(config)
+  data = load.load_data(config)
+  print(tables.data_summary(data))
+  print(f"devices: {', '.join(str(d) for d in parallel.devices())}")
+  return data
+
+
+def _train(config: Config, data: Dataset, folder: Workdir) -> dict:
+  """Every system of the config, ready to be scored."""
+  train = {
+    "mmgrec": train_mmgrec,
+    "tiger": train_tiger,
+    **dict.fromkeys(baselines.ITEM_ITEM, make_item_item),
+  }.get(config.system, train_baseline)
+  return train(config, data, folder)
+
+
+def dry_run(config: Config) -> None:
+  """A few steps of every stage: what it takes is printed, nothing is written.
+
+  Later stages see what those made of the earlier ones, so their Rec-IDs are
+  poor; their cost hardly depends on it.
+
+  Raises:
+    UserError: bad settings or data.
+  """
+  data = _begin(config)
+  screen, found = sys.stdout, []
+
+  def rehearse(task, schedule, key):
+    params, measured = rehearsal.rehearse(task, schedule, key)
+    found.append(measured)
+    print(tables.rehearsal_line(measured), file=screen, flush=True)
+    return params
+
+  rough = config.copy_and_resolve_references()
+  if "recid" in rough:
+    rough.recid.ignore_health = True
+    rough.evaluation.rescore = ()
+  with (
+    tempfile.TemporaryDirectory() as scratch,
+    contextlib.redirect_stdout(io.StringIO()),  # of the health of such Rec-IDs
+  ):
+    _train(rough, data, Workdir(scratch, rough, data, rehearse=rehearse))
+  print(tables.rehearsal_total(found))
 
 
 def train_mmgrec(config: Config, data: Dataset, folder: Workdir) -> dict:

@@ -1,7 +1,9 @@
 """A run's folder: which settings and data it belongs to, what is done."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mmgrec_jax import config as configs
 from mmgrec_jax.data.dataset import Dataset
@@ -11,12 +13,24 @@ from mmgrec_jax.errors import UserError
 class Workdir:
   """Pins one configuration and one data set to a folder.
 
+  Attributes:
+    tensorboard: whether epochs are written for TensorBoard as well.
+    rehearse: takes the place of training in a dry run, else None.
+
   Raises:
     UserError: the folder belongs to other settings or other data.
   """
 
-  def __init__(self, path: str | Path, config: configs.Config, data: Dataset):
+  def __init__(
+    self,
+    path: str | Path,
+    config: configs.Config,
+    data: Dataset,
+    tensorboard: bool = False,
+    rehearse: Callable[..., Any] | None = None,
+  ):
     self.path = Path(path)
+    self.tensorboard, self.rehearse = tensorboard, rehearse
     try:
       (self.path / "embed").mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mmgrec_jax.data.dataset import SPLITS, TRAIN, Dataset
+from mmgrec_jax.training.rehearsal import Rehearsal
 
 SPLIT_NAMES = {"valid": "validation", "test": "test"}
 
@@ -50,6 +51,36 @@ def statistics_table(facts: Mapping) -> str:
     f"{text:>{w}}" for text, w in zip(texts, width.values(), strict=True)
   )
   return f"{row(cells)}\n{row(cells.values())}"
+
+
+def rehearsal_line(one: Rehearsal) -> str:
+  """A stage of a dry run in one line."""
+  line = (
+    f"{one.stage}: {one.memory / 2**20:,.0f} MiB of each device, compiled in"
+    f" {one.compiling:.1f} s, {one.steps:,} steps of {1000 * one.step:.1f} ms"
+  )
+  if one.validations:
+    line += f", {one.validations} validations of {one.validation:.1f} s"
+  return f"{line}: at most {_duration(one.seconds)}"
+
+
+def rehearsal_total(stages: Sequence[Rehearsal]) -> str:
+  """The last line of a dry run."""
+  if not stages:
+    return "Nothing is trained step by step; the run itself is the test."
+  most = max(one.memory for one in stages)
+  total = _duration(sum(one.seconds for one in stages))
+  return (
+    f"In all at most {total}, less where training stops early, plus the final"
+    f" evaluation; {most / 2**20:,.0f} MiB of each device. Nothing was written."
+  )
+
+
+def _duration(seconds: float) -> str:
+  minutes, hours = round(seconds / 60), seconds / 3600
+  if seconds < 90:
+    return f"{seconds:.0f} s"
+  return f"{minutes} minutes" if minutes < 90 else f"{hours:.1f} hours"
 
 
 def examples(

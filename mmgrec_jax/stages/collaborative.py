@@ -17,12 +17,11 @@ from mmgrec_jax.models import collaborative, invrl
 from mmgrec_jax.models.table import build_model, objective_of
 from mmgrec_jax.stages.load import normalised_features, stage_key
 from mmgrec_jax.stages.rankers import inner_product_ranker
+from mmgrec_jax.stages.train import train
 from mmgrec_jax.training import parallel
-from mmgrec_jax.training.checkpoint import Checkpoints
 from mmgrec_jax.training.collaborative import collaborative_task
 from mmgrec_jax.training.invrl import mask_schedule, mask_task
-from mmgrec_jax.training.loop import Schedule, fit
-from mmgrec_jax.training.writer import Writer
+from mmgrec_jax.training.loop import Schedule
 from mmgrec_jax.workdir import Workdir
 
 
@@ -98,14 +97,8 @@ def _fit(
     stage_key(config, purpose),
     objective_of(config),
   )
-  best, progress = fit(
-    task,
-    Schedule.of(config.model, config.train),
-    Checkpoints(folder.path / name),
-    Writer(folder.path / "metrics.jsonl"),
-    stage_key(config, purpose + 1),
-  )
-  folder.note_seconds(name, progress.seconds)
+  schedule = Schedule.of(config.model, config.train)
+  best = train(folder, task, schedule, stage_key(config, purpose + 1))
   h = vectors_of(parallel.replicate(best), inputs_on_all)
   return best, parallel.unreplicate(h)
 
@@ -122,14 +115,8 @@ def _mask_features(
   task = mask_task(
     name, model, pretrained, inputs, config.model, stage_key(config, 4)
   )
-  params, progress = fit(
-    task,
-    mask_schedule(config.model.mask, config.train),
-    Checkpoints(folder.path / name),
-    Writer(folder.path / "metrics.jsonl"),
-    stage_key(config, 5),
-  )
-  folder.note_seconds(name, progress.seconds)
+  schedule = mask_schedule(config.model.mask, config.train)
+  params = train(folder, task, schedule, stage_key(config, 5))
   masks = invrl.by_modality(invrl.gate(params["mu"]), inputs.features)
   return inputs.replace(  # type: ignore
     features={m: x * masks[m][None] for m, x in inputs.features.items()}

@@ -18,10 +18,9 @@ from mmgrec_jax.recid.quality import r_squared
 from mmgrec_jax.stages.collaborative import train_vectors
 from mmgrec_jax.stages.load import joined_features, stage_key
 from mmgrec_jax.stages.rankers import inner_product_ranker
+from mmgrec_jax.stages.train import train
 from mmgrec_jax.training import embedding, parallel
-from mmgrec_jax.training.checkpoint import Checkpoints
-from mmgrec_jax.training.loop import Schedule, fit
-from mmgrec_jax.training.writer import Writer
+from mmgrec_jax.training.loop import Schedule
 from mmgrec_jax.workdir import Workdir
 
 
@@ -115,14 +114,8 @@ def _train_encoder(
     key=stage_key(config, 0),
     seed=config.seed,
   )
-  best, progress = fit(
-    task,
-    Schedule.of(config.embed, config.train),
-    Checkpoints(folder.path / "embed" / "gcn"),
-    Writer(folder.path / "metrics.jsonl"),
-    stage_key(config, 1),
-  )
-  folder.note_seconds("embed", progress.seconds)
+  schedule = Schedule.of(config.embed, config.train)
+  best = train(folder, task, schedule, stage_key(config, 1), "embed/gcn")
   return parallel.unreplicate(
     vectors_of(parallel.replicate(best), inputs_on_all)
   )
@@ -137,14 +130,9 @@ def _train_rqvae(
   start = embedding.init_rqvae(
     model, x_IxC, config.rqvae.codebook_start, stage_key(config, 2), config.seed
   )
-  best, progress = fit(
-    embedding.rqvae_task(model, x_IxC, start, config.rqvae),
-    Schedule.of(config.rqvae, config.train),
-    Checkpoints(folder.path / "embed" / "rqvae"),
-    Writer(folder.path / "metrics.jsonl"),
-    stage_key(config, 3),
-  )
-  folder.note_seconds("rqvae", progress.seconds)
+  task = embedding.rqvae_task(model, x_IxC, start, config.rqvae)
+  schedule = Schedule.of(config.rqvae, config.train)
+  best = train(folder, task, schedule, stage_key(config, 3), "embed/rqvae")
   out: Any = model.apply({"params": best}, x_IxC)
   _, x_hat, quantized = out
   x = np.asarray(x_IxC)

@@ -12,10 +12,9 @@ from mmgrec_jax.models.generator import Generator, Vectors
 from mmgrec_jax.recid.assign import RecIds
 from mmgrec_jax.stages.load import stage_key
 from mmgrec_jax.stages.rankers import Search, beam_ranker, histories
+from mmgrec_jax.stages.train import train
 from mmgrec_jax.training import generating, parallel
-from mmgrec_jax.training.checkpoint import Checkpoints
-from mmgrec_jax.training.loop import Schedule, fit
-from mmgrec_jax.training.writer import Writer
+from mmgrec_jax.training.loop import Schedule
 from mmgrec_jax.workdir import Workdir
 
 
@@ -68,14 +67,8 @@ def train_generator(
   inputs = generating.generator_data(
     vectors, trie, histories(config, data), settings.targets_per_history
   )
-  best, progress = fit(
-    generating.generator_task(
-      model, inputs, settings, validate, stage_key(config, 4)
-    ),
-    Schedule.of(settings, config.train),
-    Checkpoints(folder.path / "generate"),
-    Writer(folder.path / "metrics.jsonl"),
-    stage_key(config, 5),
+  task = generating.generator_task(
+    model, inputs, settings, validate, stage_key(config, 4)
   )
-  folder.note_seconds("generate", progress.seconds)
-  return best
+  schedule = Schedule.of(settings, config.train)
+  return train(folder, task, schedule, stage_key(config, 5))

@@ -308,4 +308,5 @@ def fit(
       session.finish_epoch(session.train_epoch())
     session.save()
   checkpoints.close()
+  writer.close()
   return session.best, session.progress

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one line an epoch, for programs to read."""
+"""metrics.jsonl: one line an epoch, for programs to read; and TensorBoard."""
 
 import json
 from pathlib import Path
@@ -7,8 +7,10 @@ from pathlib import Path
 class Writer:
   """Appends JSON lines; a resumed stage first drops what it will redo."""
 
-  def __init__(self, path: str | Path):
+  def __init__(self, path: str | Path, boards: Path | None = None):
+    """Args: boards: folder of TensorBoard files, a run a stage; None: none."""
     self.path = Path(path)
+    self._boards, self._board = boards, None
 
   def _lines(self) -> list[dict]:
     if not self.path.is_file():
@@ -30,8 +32,22 @@ class Writer:
     ]
     text = "".join(json.dumps(line) + "\n" for line in kept)
     self.path.write_text(text, encoding="utf-8")
+    if self._boards is not None:
+      from tensorboardX import SummaryWriter
+
+      self._board = SummaryWriter(
+        str(self._boards / stage), purge_step=epoch, flush_secs=10
+      )
 
   def write(self, stage: str, epoch: int, values: dict) -> None:
     line = json.dumps({"stage": stage, "epoch": epoch, **values})
     with self.path.open("a", encoding="utf-8") as file:
       file.write(line + "\n")
+    if self._board is not None:
+      for name, value in values.items():
+        self._board.add_scalar(name, value, epoch)
+
+  def close(self) -> None:
+    """Waits until everything is on disk."""
+    if self._board is not None:
+      self._board.close()

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmgrec_jax.errors import UserError
-from mmgrec_jax.files import check_free, write_folder
+from mmgrec_jax.files import check_free, sha256, write_folder
 from mmgrec_jax.startup import before_jax
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -95,7 +95,7 @@ def export(given: argparse.Namespace) -> dict:
     about = {
       **made.about,
       "platforms": platforms,
-      "sha256": {name: exported.sha256(folder / name) for name in names},
+      "sha256": {name: sha256(folder / name) for name in names},
     }
     text = json.dumps(about, indent=1)
     (folder / exported.ABOUT).write_text(text, encoding="utf-8")

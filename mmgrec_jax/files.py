@@ -1,6 +1,7 @@
 """Files that a kill leaves whole, and arrays that are what they declare."""
 
 import contextlib
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from mmgrec_jax.errors import UserError
+
+
+def sha256(path: Path) -> str:
+  """Of a file, in hex."""
+  with path.open("rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -40,6 +40,7 @@ def main(argv: list[str]) -> None:
   del argv
   before_jax()
   from mmgrec_jax import pipeline
+  from mmgrec_jax.training.checkpoint import SaveFailed
   from mmgrec_jax.training.loop import Interrupted, NonFiniteLoss
 
   config = _CONFIG.value
@@ -53,8 +54,14 @@ def main(argv: list[str]) -> None:
       print(f"Try next, the generator trained for longer:\n  {longer(config)}")
   except UserError as error:
     _leave(error, 2)
-  except NonFiniteLoss as error:
+  except (NonFiniteLoss, SaveFailed) as error:
     _leave(error, 1)
+  except OSError as error:
+    _leave(
+      f"{error.filename or 'a file'}: {error.strerror}. Once that is mended,"
+      " the same command goes on.",
+      1,
+    )
   except Interrupted as error:
     _leave(error, 128 + error.signal)
 

@@ -45,18 +45,20 @@ def run(config: Config, path: str | Path, tensorboard: bool = False) -> dict:
     what `results.json` holds.
 
   Raises:
-    UserError: bad settings or data, or a workdir of another run.
+    UserError: bad settings or data, or a workdir of another run, or one in
+      which a run is at work.
   """
   data = _begin(config)
   folder = Workdir(path, config, data, tensorboard)
-  systems = {
-    "popularity": inner_product_system(
-      config, data, results.popularity_vectors(data)
-    ),
-    **_train(config, data, folder),
-  }
-  out = results.report_results(config, data, folder, systems)
-  page.write_report(config, data, folder.path)
+  with folder.held():
+    systems = {
+      "popularity": inner_product_system(
+        config, data, results.popularity_vectors(data)
+      ),
+      **_train(config, data, folder),
+    }
+    out = results.report_results(config, data, folder, systems)
+    page.write_report(config, data, folder.path)
   print(
     f"\nArtefacts are in {folder.path}: report.html (look at it in a browser),"
     " results.json, per_user.npz, metrics.jsonl, vectors or Rec-IDs,"

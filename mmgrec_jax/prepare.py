@@ -20,7 +20,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mmgrec_jax.data import headers, published
-from mmgrec_jax.data.dataset import Dataset, save_dataset
+from mmgrec_jax.data.dataset import Dataset
+from mmgrec_jax.data.folder import save_dataset
 from mmgrec_jax.data.own import TEXT_WIDTH, from_tables
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.files import check_free

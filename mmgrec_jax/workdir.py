@@ -1,7 +1,9 @@
 """A run's folder: which settings and data it belongs to, what is done."""
 
+import contextlib
+import fcntl
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,24 @@ class Workdir:
         f" {'settings' if name == 'config.json' else 'data'}:"
         f" {'; '.join(changes)}. Give another --workdir, or delete this one."
       )
+
+  @contextlib.contextmanager
+  def held(self) -> Iterator[None]:
+    """Keeps other runs out until it ends, however it ends.
+
+    Raises:
+      UserError: another run holds the folder.
+    """
+    with (self.path / "lock").open("w") as file:
+      try:
+        # The kernel lets go of it when the process dies.
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError as error:
+        raise UserError(
+          f"{self.path}: another run is at work here; wait for it, or give"
+          " another folder with --workdir."
+        ) from error
+      yield
 
   def read_json(self, name: str) -> dict | None:
     file = self.path / name

@@ -11,6 +11,7 @@ os.environ.setdefault("NPROC", "8")
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
+import jax.export
 import numpy as np
 import pytest
 
@@ -25,7 +26,8 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 from mmgrec_jax import pipeline  # noqa: E402
 from mmgrec_jax.config import default_config  # noqa: E402
-from mmgrec_jax.data.dataset import TEST, Dataset, save_dataset  # noqa: E402
+from mmgrec_jax.data.dataset import TEST, Dataset  # noqa: E402
+from mmgrec_jax.data.folder import save_dataset  # noqa: E402
 from mmgrec_jax.data.synthetic import make_synthetic  # noqa: E402
 from mmgrec_jax.training import parallel  # noqa: E402
 
@@ -135,6 +137,22 @@ def mmgrec_run(small_data, no_test, tmp_path_factory) -> Path:
 @pytest.fixture
 def one_device(monkeypatch):
   monkeypatch.setattr(parallel, "devices", lambda: jax.local_devices()[:1])
+
+
+@pytest.fixture
+def lower_elsewhere():
+  """Lowers a task's epoch plan and step for TPU and CUDA; returns the text."""
+
+  def lower(task):
+    def program(state, data, key):
+      key = jax.random.wrap_key_data(key)
+      return task.step(state, data, task.plan(data, key), key)
+
+    key = jax.random.key_data(jax.random.key(0))
+    lowered = jax.export.export(jax.jit(program), platforms=("tpu", "cuda"))
+    return lowered(task.init(), task.data, key).mlir_module()
+
+  return lower
 
 
 @pytest.fixture

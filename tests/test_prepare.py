@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mmgrec_jax import prepare
-from mmgrec_jax.data.dataset import TEST, load_dataset
+from mmgrec_jax.data.dataset import TEST
+from mmgrec_jax.data.folder import load_dataset
 
 ITEMS = 'item,title,plot\n"i,1",Heat,cops and robbers\n"i ""2""",Ted,a bear\n'
 ITEMS += "i 🎬,Alien,\nnobody's,Solo,space\n"

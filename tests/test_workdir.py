@@ -37,3 +37,15 @@ def test_seconds_add_up_by_stage(tmp_path, small_data):
   folder.note_seconds("embed", 1.5)
   folder.note_seconds("generate", 2.0)
   assert folder.seconds() == {"embed": 1.5, "generate": 2.0}
+
+
+def test_a_second_run_in_one_workdir_is_refused(tmp_path, small_data):
+  folder = Workdir(tmp_path, default_config(), small_data)
+  with (
+    folder.held(),
+    pytest.raises(UserError, match="another run is at work here"),
+    Workdir(tmp_path, default_config(), small_data).held(),
+  ):
+    pass
+  with folder.held():
+    pass

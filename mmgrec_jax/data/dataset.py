@@ -8,13 +8,11 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from mmgrec_jax.errors import UserError
-from mmgrec_jax.files import read_array, write_folder
 
 TRAIN, VALID, TEST = 0, 1, 2
 SPLITS = {"train": TRAIN, "valid": VALID, "test": TEST}
@@ -240,102 +238,3 @@ def check_dataset(data: Dataset) -> None:
   """Raises UserError at the first thing wrong with `data`."""
   _check_items(data)
   _check_interactions(data)
-
-
-def save_dataset(data: Dataset, folder: str | Path) -> None:
-  """Writes the folder form: interactions.npz, feat_*.npy, ids, meta.json.
-
-  The folder appears when it is whole.
-
-  Raises:
-    UserError: something is there already, or it cannot be written.
-  """
-  columns = {"user": data.user_E, "item": data.item_E, "split": data.split_E}
-  if data.timestamp_E is not None:
-    columns["timestamp"] = data.timestamp_E
-  with write_folder(Path(folder)) as scratch:
-    np.savez(scratch / "interactions.npz", allow_pickle=False, **columns)
-    for modality, feature in data.features.items():
-      np.save(scratch / f"feat_{modality}.npy", feature)
-    np.save(scratch / "user_ids.npy", data.user_ids)
-    np.save(scratch / "item_ids.npy", data.item_ids)
-    if data.titles is not None:
-      np.save(scratch / "titles.npy", data.titles)
-    meta = json.dumps(data.statistics(), indent=1)
-    (scratch / "meta.json").write_text(meta, encoding="utf-8")
-
-
-def _load_columns(path: Path) -> dict[str, np.ndarray]:
-  try:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-      columns = {name: archive[name] for name in archive}
-  except Exception as error:  # zip, zlib and NumPy each raise their own kind
-    raise UserError(f"{path}: damaged ({error}); copy it again.") from error
-  missing = {"user", "item", "split"} - set(columns)
-  if missing:
-    raise UserError(
-      f"{path}: column {sorted(missing)[0]!r} is missing; the file must hold"
-      " user, item and split."
-    )
-  return columns
-
-
-def load_dataset(folder: str | Path) -> Dataset:
-  """Reads the folder form. Ids default to row numbers, titles to none.
-
-  Raises:
-    UserError: naming the file, row and field that is wrong.
-  """
-  folder = Path(folder)
-  path = folder / "interactions.npz"
-  if not path.is_file():
-    raise UserError(
-      f"{path}: not found; a data set folder holds interactions.npz and"
-      " feat_<modality>.npy."
-    )
-  columns = _load_columns(path)
-  features = {}
-  for file in sorted(folder.glob("feat_*.npy")):
-    array = read_array(file)
-    if array.ndim != 2 or not np.issubdtype(array.dtype, np.number):
-      raise UserError(
-        f"{file}: {array.dtype} of shape {array.shape}; features are numbers,"
-        " items x columns."
-      )
-    features[file.stem.removeprefix("feat_")] = array.astype(np.float32)
-
-  def optional(name: str) -> np.ndarray | None:
-    file = folder / f"{name}.npy"
-    return read_array(file) if file.is_file() else None
-
-  def ids(name: str, column: np.ndarray, at_least: int) -> np.ndarray:
-    found = optional(name)
-    if found is not None:
-      return found
-    return np.arange(max(int(column.max(initial=-1)) + 1, at_least))
-
-  n_rows = max((len(f) for f in features.values()), default=0)
-  meta = folder / "meta.json"
-  name = folder.name
-  if meta.is_file():
-    name = json.loads(meta.read_text(encoding="utf-8")).get("name", name)
-  return Dataset(
-    name=name,
-    user_E=_index(columns["user"], path, "user"),
-    item_E=_index(columns["item"], path, "item"),
-    split_E=_index(columns["split"], path, "split").astype(np.int8),
-    features=features,
-    user_ids=ids("user_ids", columns["user"], 0),
-    item_ids=ids("item_ids", columns["item"], n_rows),
-    timestamp_E=columns.get("timestamp"),
-    titles=optional("titles"),
-  )
-
-
-def _index(array: np.ndarray, path: Path, field: str) -> np.ndarray:
-  if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
-    raise UserError(
-      f"{path}: '{field}' is {array.dtype} of shape {array.shape}; it must be"
-      " one row of integers."
-    )
-  return array.astype(np.int32)

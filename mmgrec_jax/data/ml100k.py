@@ -18,7 +18,8 @@ import numpy as np
 from absl import app, flags
 
 from mmgrec_jax.data import features, tables
-from mmgrec_jax.data.dataset import Dataset, save_dataset
+from mmgrec_jax.data.dataset import Dataset
+from mmgrec_jax.data.folder import save_dataset
 from mmgrec_jax.data.interactions import merge_duplicates
 from mmgrec_jax.data.split import split_interactions
 from mmgrec_jax.errors import UserError

@@ -3,7 +3,6 @@
 `python -m mmgrec_jax.export` writes the folder that this reads.
 """
 
-import hashlib
 import json
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -15,6 +14,7 @@ import jax.export
 import numpy as np
 
 from mmgrec_jax.errors import UserError
+from mmgrec_jax.files import sha256
 from mmgrec_jax.serving.recommendation import Catalogue, Recommendation
 
 PROGRAM, WEIGHTS, IDS = "program.jaxexport", "weights.npz", "ids.npz"
@@ -97,12 +97,6 @@ class ExportedRecommender:
     yield from self.catalogue.named(
       rows, np.asarray(items_NxK), np.asarray(scores_NxK), self.k
     )
-
-
-def sha256(path: Path) -> str:
-  """Of a file, in hex."""
-  with path.open("rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_about(folder: Path) -> dict[str, Any]:

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmgrec_jax.config import Config
-from mmgrec_jax.data.dataset import Dataset, load_dataset
+from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.data.features import normalise_features
+from mmgrec_jax.data.folder import load_dataset
 from mmgrec_jax.data.synthetic import make_synthetic
 from mmgrec_jax.errors import UserError
 

@@ -1,10 +1,16 @@
 """Checkpoints: the last state and the best parameters, saved together."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+
+
+class SaveFailed(RuntimeError):
+  """A checkpoint could not be written: a full disk, most likely."""
 
 
 class Checkpoints:
@@ -16,34 +22,63 @@ class Checkpoints:
     self._manager = ocp.CheckpointManager(self.folder, options=options)
 
   def save(self, step: int, last: Any, best: Any) -> None:
-    """Saves host pytrees under `step`; replaces the oldest kept."""
+    """Saves host pytrees under `step`; replaces the oldest kept.
+
+    Raises:
+      SaveFailed: this save, or the one before, could not be written.
+    """
     if step not in self._manager.all_steps():
       args = ocp.args.Composite(
         last=ocp.args.StandardSave(last), best=ocp.args.StandardSave(best)
       )
-      self._manager.save(step, args=args, force=True)
+      with self._saving():
+        self._manager.save(step, args=args, force=True)
 
   def latest(self, last: Any, best: Any) -> tuple[Any, Any] | None:
     """The newest (last, best), shaped like the arguments; None if none."""
-    step = self._manager.latest_step()
-    if step is None:
-      return None
-    restored = self._restore(step, last=last, best=best)
-    return restored["last"], restored["best"]
+    found = self._newest(last=last, best=best)
+    return None if found is None else (found["last"], found["best"])
 
   def best(self, like: Any) -> Any | None:
     """The newest best parameters, shaped like the argument; None if none."""
-    step = self._manager.latest_step()
-    return None if step is None else self._restore(step, best=like)["best"]
+    found = self._newest(best=like)
+    return None if found is None else found["best"]
 
-  def _restore(self, step: int, **trees: Any) -> Any:
+  def _newest(self, **trees: Any) -> Any | None:
+    """The newest that can be read; what cannot is reported and deleted."""
     shaped = lambda tree: jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
     args = ocp.args.Composite(
       **{k: ocp.args.StandardRestore(shaped(t)) for k, t in trees.items()}
     )
-    return jax.device_get(dict(self._manager.restore(step, args=args)))
+    for step in sorted(self._manager.all_steps(), reverse=True):
+      try:
+        return jax.device_get(dict(self._manager.restore(step, args=args)))
+      except Exception as error:  # each layer below raises its own kind
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        print(
+          f"{self.folder}: the checkpoint of step {step} is damaged"
+          f" ({reason[:200]}); going on from the one before, or anew."
+        )
+        self._manager.delete(step)
+    return None
 
   def close(self) -> None:
-    """Waits until everything is on disk."""
-    self._manager.wait_until_finished()
-    self._manager.close()
+    """Waits until everything is on disk.
+
+    Raises:
+      SaveFailed: it could not be written.
+    """
+    with self._saving():
+      self._manager.wait_until_finished()
+      self._manager.close()
+
+  @contextlib.contextmanager
+  def _saving(self) -> Iterator[None]:
+    try:
+      yield
+    except Exception as error:  # each layer below raises its own kind
+      reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+      raise SaveFailed(
+        f"{self.folder}: a checkpoint could not be written ({reason[:200]});"
+        " the one before is whole. Make room, then the same command goes on."
+      ) from error

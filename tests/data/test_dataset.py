@@ -3,7 +3,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mmgrec_jax.data import dataset
 from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.errors import UserError
 
@@ -56,77 +55,11 @@ def test_each_fault_is_named(changes, says):
     make(**changes)
 
 
-def test_save_and_load_keep_everything(tmp_path, small_data):
-  timed = dataclasses.replace(
-    small_data, timestamp_E=np.arange(len(small_data.user_E))
-  )
-  dataset.save_dataset(timed, tmp_path)
-  back = dataset.load_dataset(tmp_path)
-  for field in dataclasses.fields(Dataset):
-    old, new = getattr(timed, field.name), getattr(back, field.name)
-    if field.name == "features":
-      assert old.keys() == new.keys()
-      assert all(np.array_equal(old[m], new[m]) for m in old)
-    else:
-      assert np.array_equal(old, new), field.name
-  assert back.fingerprint == timed.fingerprint
-
-
-def test_ids_default_to_row_numbers(tmp_path, small_data):
-  dataset.save_dataset(small_data, tmp_path)
-  for name in ("user_ids", "item_ids", "titles"):
-    (tmp_path / f"{name}.npy").unlink()
-  back = dataset.load_dataset(tmp_path)
-  assert back.item_ids.tolist() == list(range(small_data.n_items))
-
-
 def test_fingerprint_sees_a_changed_feature(small_data):
   features = {m: f.copy() for m, f in small_data.features.items()}
   features["text"][3, 2] += 1
   other = dataclasses.replace(small_data, features=features)
   assert other.fingerprint != small_data.fingerprint
-
-
-def test_pickled_objects_are_refused(tmp_path, small_data):
-  dataset.save_dataset(small_data, tmp_path)
-  objects = np.array([{"a": 1}, None], dtype=object)
-  np.save(tmp_path / "feat_text.npy", objects, allow_pickle=True)
-  with pytest.raises(UserError, match=r"feat_text\.npy: not a readable"):
-    dataset.load_dataset(tmp_path)
-
-
-def test_a_folder_that_is_there_is_left_as_it_is(tmp_path, small_data):
-  (tmp_path / "notes.txt").write_text("mine")
-  with pytest.raises(UserError, match="there is something already"):
-    dataset.save_dataset(small_data, tmp_path)
-  assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
-
-
-def test_a_write_that_fails_leaves_nothing(tmp_path, small_data, monkeypatch):
-  def full(*_, **__):
-    raise OSError("no space left")
-
-  monkeypatch.setattr(np, "save", full)
-  with pytest.raises(UserError, match="mine: cannot be written .no space"):
-    dataset.save_dataset(small_data, tmp_path / "mine")
-  assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("keep", [0, 40, 300])
-def test_truncated_files_are_named(tmp_path, small_data, keep):
-  dataset.save_dataset(small_data, tmp_path)
-  for name in ("feat_text.npy", "interactions.npz"):
-    whole = (tmp_path / name).read_bytes()
-    (tmp_path / name).write_bytes(whole[:keep])
-    with pytest.raises(UserError, match=name.replace(".", r"\.")):
-      dataset.load_dataset(tmp_path)
-    (tmp_path / name).write_bytes(whole)
-
-
-def test_missing_column_is_named(tmp_path):
-  np.savez(tmp_path / "interactions.npz", user=[0], item=[0])
-  with pytest.raises(UserError, match="column 'split' is missing"):
-    dataset.load_dataset(tmp_path)
 
 
 def test_fingerprint_sees_a_changed_timestamp(small_data):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mmgrec_jax.config import SYSTEMS
-from mmgrec_jax.data.dataset import save_dataset
+from mmgrec_jax.data.folder import save_dataset
 from mmgrec_jax.data.synthetic import make_synthetic
 from mmgrec_jax.recid.assign import load_rec_ids
 
@@ -259,3 +259,23 @@ def test_help_lists_every_setting_and_system():
   words = ("--workdir", "--config.generator.heads=2", "--config.seed=0")
   for word in (*words, *SYSTEMS):
     assert word in done.stdout
+
+
+def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(tmp_path):
+  """Files may have 6 kB, too little for a checkpoint; then any size."""
+  flags = [f"--workdir={tmp_path / 'w'}"]
+  settings = {"model.epochs": 3, "train.checkpoint_seconds": 0.01}
+  small = command("synthetic.py:mf", *flags, settings=settings)
+  full = subprocess.run(
+    ["bash", "-c", 'ulimit -f 6; exec "$@"', "limited", *small],
+    capture_output=True,
+    text=True,
+    # What is compiled is a file, too.
+    env={**environment(), "JAX_ENABLE_COMPILATION_CACHE": "false"},
+  )
+  assert full.returncode == 1
+  assert "a checkpoint could not be written" in full.stderr
+  assert not (tmp_path / "w" / "results.json").exists()
+  again = subprocess.run(small, capture_output=True, env=environment())
+  assert again.returncode == 0
+  assert (tmp_path / "w" / "results.json").exists()

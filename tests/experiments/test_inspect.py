@@ -7,7 +7,8 @@ import pytest
 
 from experiments.inspect import finished, lists, probabilities
 from experiments.inspect.__main__ import main
-from mmgrec_jax.data.dataset import TEST, save_dataset
+from mmgrec_jax.data.dataset import TEST
+from mmgrec_jax.data.folder import save_dataset
 from mmgrec_jax.decoding.trie import build_trie
 from mmgrec_jax.evaluation.ranking import rank_unseen
 from mmgrec_jax.models.generator import Generator, Vectors, generate

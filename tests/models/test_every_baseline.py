@@ -103,3 +103,15 @@ def test_two_steps_on_four_devices_equal_one(
   close = lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-4)
   jax.tree.map(close, four, one)
   jax.tree.map(close, four_metrics, one_metrics)
+
+
+@EVERY
+def test_steps_lower_for_tpu_and_cuda(system, tiny_inputs, lower_elsewhere):
+  config = small(system)
+  model = build_model(config)
+  inputs = prepare(model, tiny_inputs("vat", form="segment"))
+  task = collaborative_task(
+    system, model, inputs, config.model, lambda params: 0.0,
+    jax.random.key(0), objective_of(config),
+  )  # fmt: skip
+  assert "stablehlo" in lower_elsewhere(task)

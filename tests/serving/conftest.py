@@ -2,7 +2,7 @@ import pytest
 
 from mmgrec_jax import pipeline
 from mmgrec_jax.config import default_config
-from mmgrec_jax.data.dataset import save_dataset
+from mmgrec_jax.data.folder import save_dataset
 
 
 @pytest.fixture(scope="session")

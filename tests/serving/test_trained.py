@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmgrec_jax.config import default_config
-from mmgrec_jax.data.dataset import save_dataset
+from mmgrec_jax.data.folder import save_dataset
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.serving import trained
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmgrec_jax import hosts
 from mmgrec_jax.errors import UserError
 
 
@@ -19,10 +20,17 @@ def sha256(path: Path) -> str:
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-  """An .npz, atomically."""
-  scratch = path.with_name(f"tmp-{path.name}")
-  np.savez(scratch, allow_pickle=False, **arrays)
-  scratch.replace(path)
+  """An .npz, atomically; several processes come back when it is whole."""
+  if hosts.is_first():
+    scratch = path.with_name(f"tmp-{path.name}")
+    np.savez(scratch, allow_pickle=False, **arrays)
+    scratch.replace(path)
+  hosts.wait(path.name)
+
+
+def is_made(path: Path) -> bool:
+  """Whether a file is there; several processes get one answer."""
+  return hosts.firsts(path.is_file())
 
 
 def check_free(folder: Path) -> None:

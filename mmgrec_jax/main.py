@@ -16,6 +16,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from mmgrec_jax import config as configs
+from mmgrec_jax import hosts
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.startup import before_jax
 
@@ -35,6 +36,18 @@ _TENSORBOARD = flags.DEFINE_bool(
 )
 
 
+_MULTIHOST = flags.DEFINE_bool(
+  "multihost",
+  False,
+  "One of several processes, as the cluster's own environment says.",
+)
+_ADDRESS = flags.DEFINE_string(
+  "coordinator_address", None, "HOST:PORT of the first of several processes."
+)
+_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many there are.")
+_PROCESS = flags.DEFINE_integer("process_id", None, "Which of them, from 0.")
+
+
 def main(argv: list[str]) -> None:
   """Runs the pipeline; errors a person can mend come without a traceback."""
   del argv
@@ -45,6 +58,8 @@ def main(argv: list[str]) -> None:
 
   config = _CONFIG.value
   try:
+    if _MULTIHOST.value or _ADDRESS.value:
+      hosts.join(_ADDRESS.value, _PROCESSES.value, _PROCESS.value)
     if _DRY_RUN.value:
       pipeline.dry_run(config)
       return

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import io
 import sys
 import tempfile
@@ -10,9 +11,11 @@ from pathlib import Path
 import jax.numpy as jnp
 
 from mmgrec_jax import config as configs
+from mmgrec_jax import hosts
 from mmgrec_jax.config import Config
 from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.decoding.trie import build_trie
+from mmgrec_jax.errors import UserError
 from mmgrec_jax.evaluation.ranking import Ranker
 from mmgrec_jax.models import settings as baselines
 from mmgrec_jax.models.generator import Generator, Vectors
@@ -58,7 +61,9 @@ def run(config: Config, path: str | Path, tensorboard: bool = False) -> dict:
       **_train(config, data, folder),
     }
     out = results.report_results(config, data, folder, systems)
-    page.write_report(config, data, folder.path)
+    if hosts.is_first():
+      page.write_report(config, data, folder.path)
+    hosts.wait("report")
   print(
     f"\nArtefacts are in {folder.path}: report.html (look at it in a browser),"
     " results.json, per_user.npz, metrics.jsonl, vectors or Rec-IDs,"
@@ -71,6 +76,9 @@ def _begin(config: Config) -> Dataset:
   """Checks and reads; says what there is."""
   configs.check(config)
   data = load.load_data(config)
+  hosts.check_same(data.fingerprint, "The data set")
+  settings = hashlib.sha256(configs.to_json(config).encode())
+  hosts.check_same(settings.hexdigest(), "The config")
   print(tables.data_summary(data))
   print(f"devices: {', '.join(str(d) for d in parallel.devices())}")
   return data
@@ -95,6 +103,8 @@ def dry_run(config: Config) -> None:
   Raises:
     UserError: bad settings or data.
   """
+  if not hosts.alone():
+    raise UserError("--dry_run is for one process; start one alone.")
   data = _begin(config)
   screen, found = sys.stdout, []
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmgrec_jax import config as configs
+from mmgrec_jax import hosts
 from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.errors import UserError
 
@@ -63,6 +64,9 @@ class Workdir:
     Raises:
       UserError: another run holds the folder.
     """
+    if not hosts.is_first():
+      yield
+      return
     with (self.path / "lock").open("w") as file:
       try:
         # The kernel lets go of it when the process dies.
@@ -87,6 +91,8 @@ class Workdir:
 
   def write_json(self, name: str, value: dict) -> None:
     """Atomically: a kill leaves the old file or the new one."""
+    if not hosts.is_first():
+      return
     scratch = self.path / f"{name}.tmp"
     scratch.write_text(json.dumps(value, indent=1), encoding="utf-8")
     scratch.replace(self.path / name)

@@ -11,7 +11,7 @@ from mmgrec_jax.config import Config, model_name
 from mmgrec_jax.data import sampling
 from mmgrec_jax.data.dataset import TRAIN, Dataset
 from mmgrec_jax.evaluation.evaluate import evaluate
-from mmgrec_jax.files import write_arrays
+from mmgrec_jax.files import is_made, write_arrays
 from mmgrec_jax.graph import bipartite_graph
 from mmgrec_jax.models import collaborative, invrl
 from mmgrec_jax.models.table import build_model, objective_of
@@ -46,7 +46,7 @@ def train_baseline(
 ) -> tuple[np.ndarray, np.ndarray]:
   """h_user and h_item of the best epoch, or read from vectors.npz."""
   path = folder.path / "vectors.npz"
-  if not path.is_file():
+  if not is_made(path):
     h_user, h_item = train_vectors(config, data, folder)
     write_arrays(path, {"user": h_user, "item": h_item})
   with np.load(path, allow_pickle=False) as saved:

@@ -10,7 +10,7 @@ from mmgrec_jax.config import Config
 from mmgrec_jax.data import sampling
 from mmgrec_jax.data.dataset import TRAIN, Dataset
 from mmgrec_jax.evaluation.evaluate import evaluate
-from mmgrec_jax.files import write_arrays
+from mmgrec_jax.files import is_made, write_arrays
 from mmgrec_jax.graph import bipartite_graph
 from mmgrec_jax.models.generator import Vectors
 from mmgrec_jax.models.graph_rqvae import RQVAE, GraphEncoder
@@ -32,7 +32,7 @@ def embed(config: Config, data: Dataset, folder: Workdir) -> Vectors:
   The file also holds the semantic tokens and the reconstruction's R^2.
   """
   path = folder.path / "embed" / "vectors.npz"
-  if not path.is_file():
+  if not is_made(path):
     features = joined_features(config, data)
     if config.embedding == "gcn":
       h_user, h_item = _train_encoder(config, data, features, folder)
@@ -57,7 +57,7 @@ def embed_features(config: Config, data: Dataset, folder: Workdir) -> None:
   Writes embed/vectors.npz with the semantic tokens and R^2 alone.
   """
   path = folder.path / "embed" / "vectors.npz"
-  if not path.is_file():
+  if not is_made(path):
     features = joined_features(config, data)
     write_arrays(path, _train_rqvae(config, features, folder))
 

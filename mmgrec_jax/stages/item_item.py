@@ -7,7 +7,7 @@ import numpy as np
 from mmgrec_jax.config import Config
 from mmgrec_jax.data.dataset import TRAIN, Dataset
 from mmgrec_jax.evaluation.ranking import Ranker, rank_unseen
-from mmgrec_jax.files import write_arrays
+from mmgrec_jax.files import is_made, write_arrays
 from mmgrec_jax.models import item_item
 from mmgrec_jax.workdir import Workdir
 
@@ -17,7 +17,7 @@ def make_matrix(
 ) -> item_item.Matrix:
   """Made of the training interactions, or read from item_item.npz."""
   path = folder.path / "item_item.npz"
-  if not path.is_file():
+  if not is_made(path):
     started = time.monotonic()
     make, _ = item_item.SYSTEMS[config.system]
     matrix = make(data.rows(TRAIN), data.n_items, config.model)

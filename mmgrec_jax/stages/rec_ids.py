@@ -4,6 +4,7 @@ import numpy as np
 
 from mmgrec_jax.config import Config
 from mmgrec_jax.data.dataset import Dataset
+from mmgrec_jax.files import is_made
 from mmgrec_jax.recid import assign, hkmeans, quality
 from mmgrec_jax.workdir import Workdir
 
@@ -17,7 +18,7 @@ def make_rec_ids(
     UserError: the health report is below its floors (see quality.py).
   """
   path = folder.path / "recids.npz"
-  if path.is_file():
+  if is_made(path):
     return assign.load_rec_ids(path)
   vectors = folder.path / "embed" / "vectors.npz"
   with np.load(vectors, allow_pickle=False) as file:

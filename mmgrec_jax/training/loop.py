@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from mmgrec_jax import hosts
 from mmgrec_jax.training import parallel
 from mmgrec_jax.training.checkpoint import Checkpoints
 from mmgrec_jax.training.state import TrainState
@@ -135,7 +136,7 @@ class _Session:
     self.before = self.progress.seconds
     self.score = np.nan
     self.started = self.saved = time.monotonic()
-    self.signals = _Signals()
+    self.signals, self.stop_by = _Signals(), None
     writer.rewind(task.name, self.epoch)
     self.bar = tqdm(
       total=schedule.epochs * task.steps_per_epoch,
@@ -199,7 +200,7 @@ class _Session:
       pending = (self.step, metrics)
       self.step += n
       self.bar.update(n)
-      if self.step < end and self._save_due():
+      if self.step < end and self.save_due():
         collected.append(self._fetch(*pending))
         pending = None
         self.save()
@@ -251,15 +252,16 @@ class _Session:
       f" {line['samples_per_second']:,.0f} samples/s",
       refresh=False,
     )
-    if self._save_due():
+    if self.save_due():
       self.save()
 
-  def _save_due(self) -> bool:
-    waited = time.monotonic() - self.saved
-    return (
-      waited > self.schedule.checkpoint_seconds
-      or self.signals.received is not None
-    )
+  def save_due(self) -> bool:
+    """Whether any process thinks so; a signal to one of them ends all."""
+    waited = time.monotonic() - self.saved > self.schedule.checkpoint_seconds
+    say_1x2 = np.array([[waited, self.signals.received or 0]], np.int32)
+    waited, number = hosts.of_all(say_1x2).max(axis=0).tolist()
+    self.stop_by = number or None
+    return bool(waited or number)
 
   def save(self) -> None:
     """Saves where the run is; if a signal asked for the end, ends it."""
@@ -270,7 +272,7 @@ class _Session:
       "progress": self.progress.to_tree(),
     }
     self.checkpoints.save(self.step, last, self.best)
-    number = self.signals.received
+    number = self.stop_by
     if number is not None:
       self.checkpoints.close()
       raise Interrupted(
@@ -306,6 +308,7 @@ def fit(
       session.print_memory()
     while session.goes_on():
       session.finish_epoch(session.train_epoch())
+    session.save_due()  # A signal may have come since.
     session.save()
   checkpoints.close()
   writer.close()

@@ -1,4 +1,7 @@
-"""Data parallelism over local devices: everything about pmap is here."""
+"""Data parallelism over all devices: everything about pmap is here.
+
+With several processes each sees the part of an array that its own devices have.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,12 +10,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmgrec_jax import hosts
+
 AXIS = "device"
 
 
 def devices() -> list:
-  """The devices that everything here runs on: all local ones."""
-  return jax.local_devices()
+  """The devices that everything here runs on: those of all processes."""
+  return jax.devices()
+
+
+def own_places() -> list[int]:
+  """Where among `devices` this process's own are."""
+  own = jax.process_index()
+  return [i for i, d in enumerate(devices()) if d.process_index == own]
 
 
 def everywhere(function: Callable, **options) -> Callable:
@@ -26,12 +37,13 @@ def replicate(tree: Any) -> Any:
   Placed as pmap over `AXIS` places its results, or each program would be
   compiled twice: for the first call and for those after it.
   """
-  mesh = jax.sharding.Mesh(np.array(devices()), (AXIS,))
+  own = [devices()[i] for i in own_places()]
+  mesh = jax.sharding.Mesh(np.array(own), (AXIS,))
   by_device = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
 
   def copies(array):
     array = np.asarray(array)
-    stacked = np.broadcast_to(array, (len(devices()), *array.shape))
+    stacked = np.broadcast_to(array, (len(own), *array.shape))
     return jax.device_put(stacked, by_device)
 
   return jax.tree.map(copies, tree)
@@ -158,8 +170,13 @@ def map_users(
     size = min(batch_size, 1 << (-(-len(users) // n) - 1).bit_length())
     groups = -(-len(users) // (n * size))
     padded = np.resize(users, n * groups * size).astype(np.int32)
-    out = compiled(arguments, padded.reshape(n, groups, size))
-    flat = lambda a: np.asarray(a).reshape(-1, *a.shape[3:])
-    return lambda: jax.tree.map(lambda a: flat(a)[: len(users)], out)
+    own = padded.reshape(n, groups, size)[own_places()]
+    out = compiled(arguments, own)
+    flat = lambda a: a.reshape(-1, *a.shape[3:])[: len(users)]
+
+    def finish():
+      return jax.tree.map(flat, hosts.of_all(jax.tree.map(np.asarray, out)))
+
+    return finish
 
   return run

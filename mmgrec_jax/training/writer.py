@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from mmgrec_jax import hosts
+
 
 class Writer:
   """Appends JSON lines; a resumed stage first drops what it will redo."""
@@ -30,6 +32,8 @@ class Writer:
       for line in self._lines()
       if line["stage"] != stage or line["epoch"] < epoch
     ]
+    if not hosts.is_first():
+      return
     text = "".join(json.dumps(line) + "\n" for line in kept)
     self.path.write_text(text, encoding="utf-8")
     if self._boards is not None:
@@ -40,6 +44,8 @@ class Writer:
       )
 
   def write(self, stage: str, epoch: int, values: dict) -> None:
+    if not hosts.is_first():
+      return
     line = json.dumps({"stage": stage, "epoch": epoch, **values})
     with self.path.open("a", encoding="utf-8") as file:
       file.write(line + "\n")

@@ -1,0 +1,146 @@
+"""Two processes with two devices each, as two hosts would be."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+SETTINGS = {
+  "synthetic.n_users": 60,
+  "synthetic.n_items": 50,
+  "synthetic.interactions_per_user": 12,
+}
+OF_MMGREC = {
+  "width": 16,
+  "embed.epochs": 2,
+  "rqvae.epochs": 2,
+  "rqvae.steps_per_epoch": 10,
+  "rqvae.codebook_size": 16,
+  "recid.ignore_health": True,
+  "generator.epochs": 2,
+  "generator.eval_every": 1,
+}
+
+
+def start(preset, devices, workdir, settings, *flags):
+  given = [f"--config.{k}={v}" for k, v in {**SETTINGS, **settings}.items()]
+  environment = {
+    **os.environ,
+    "JAX_PLATFORMS": "cpu",
+    "JAX_NUM_CPU_DEVICES": str(devices),
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+  }
+  return subprocess.Popen(
+    [
+      sys.executable, "-m", "mmgrec_jax.main",
+      f"--config={CONFIGS / 'synthetic.py'}{preset}", *given,
+      f"--workdir={workdir}", *flags,
+    ],
+    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+  )  # fmt: skip
+
+
+def two_hosts(preset, workdir, settings):
+  with socket.socket() as free:
+    free.bind(("localhost", 0))
+    address = f"localhost:{free.getsockname()[1]}"
+  return [
+    start(
+      preset, 2, workdir, settings, f"--coordinator_address={address}",
+      "--num_processes=2", f"--process_id={process}",
+    )
+    for process in range(2)
+  ]  # fmt: skip
+
+
+def ended(processes):
+  """What each wrote and its exit code."""
+  found = [
+    (*process.communicate(), process.returncode) for process in processes
+  ]
+  return list(zip(*found, strict=True))
+
+
+def assert_equal_runs(folder, other, names):
+  scores = [
+    json.loads((run / "results.json").read_text())["test"]
+    for run in (folder, other)
+  ]
+  for system, of_one in scores[1].items():
+    assert scores[0][system] == pytest.approx(of_one)
+  for name in names:
+    with np.load(folder / name) as one, np.load(other / name) as two:
+      assert list(one) == list(two)
+      for key in one:
+        np.testing.assert_allclose(one[key], two[key], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ("preset", "settings", "names"),
+  [
+    (":embedding=gcn", OF_MMGREC, ["embed/vectors.npz", "recids.npz"]),
+    (":ease", {}, ["item_item.npz"]),
+  ],
+)
+def test_two_hosts_make_what_one_makes(preset, settings, names, tmp_path):
+  out, err, codes = ended(two_hosts(preset, tmp_path / "two", settings))
+  assert codes == (0, 0), err
+  # The first alone speaks.
+  assert "Test, mean over" in out[0] and "Test, mean over" not in out[1]
+  _, err, codes = ended([start(preset, 4, tmp_path / "one", settings)])
+  assert codes == (0,), err
+  assert_equal_runs(tmp_path / "two", tmp_path / "one", names)
+
+
+def test_a_signal_to_one_host_ends_both_and_both_go_on(tmp_path):
+  settings = {
+    "model.epochs": 2000,
+    "model.patience": 2000,
+    "train.checkpoint_seconds": 0.01,
+  }
+  processes = two_hosts(":mf", tmp_path / "w", settings)
+  log = tmp_path / "w" / "metrics.jsonl"
+  while not (log.is_file() and log.stat().st_size > 1000):
+    assert processes[0].poll() is None
+    time.sleep(0.1)
+  processes[1].send_signal(signal.SIGTERM)
+  _, err, codes = ended(processes)
+  assert codes == (143, 143), err
+  assert all("stopped by SIGTERM" in text for text in err)
+  before = len(log.read_text().splitlines())
+  processes = two_hosts(":mf", tmp_path / "w", settings)
+  while len(log.read_text().splitlines()) <= before:
+    assert processes[0].poll() is None
+    time.sleep(0.1)
+  epochs = [json.loads(line)["epoch"] for line in log.read_text().splitlines()]
+  assert epochs == list(range(len(epochs)))
+  for process in processes:
+    process.kill()
+  ended(processes)
+
+
+def test_hosts_with_other_settings_are_told(tmp_path):
+  with socket.socket() as free:
+    free.bind(("localhost", 0))
+    address = f"localhost:{free.getsockname()[1]}"
+  processes = [
+    start(
+      ":mf", 1, tmp_path / "w", {"seed": process},
+      f"--coordinator_address={address}", "--num_processes=2",
+      f"--process_id={process}",
+    )
+    for process in range(2)
+  ]  # fmt: skip
+  _, err, codes = ended(processes)
+  assert codes == (2, 2), err
+  assert all(
+    "The config of process 1 is not that of process 0" in e for e in err
+  )

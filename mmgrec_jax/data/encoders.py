@@ -4,6 +4,7 @@ They are imported when they are asked for: most data sets need none.
 """
 
 import importlib
+import textwrap
 from pathlib import Path
 from types import ModuleType
 
@@ -85,5 +86,5 @@ def _library(name: str, flag: str) -> ModuleType:
 
 
 def _brief(error: Exception) -> str:
-  """Its first line: libraries add advice for programmers."""
-  return (str(error).strip() or repr(error)).splitlines()[0]
+  """One line, cut off: libraries add advice for programmers."""
+  return textwrap.shorten(str(error) or repr(error), 200, placeholder=" …")

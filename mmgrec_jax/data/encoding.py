@@ -183,7 +183,7 @@ class _Chunks:
 
 def _read(path: Path, name: str) -> np.ndarray:
   try:
-    with np.load(path, allow_pickle=False) as chunk:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as chunk:
       return chunk[name]
   except Exception as error:  # NumPy and zipfile each raise their own kind
     raise UserError(

@@ -106,6 +106,20 @@ def test_a_column_of_paths_needs_no_text(run, text_encoder):
   assert data.features["visual"][2].tolist() == [0, 0, 10]
 
 
+def test_recboles_folder_may_have_pictures_and_no_text(run, text_encoder):
+  Path("r").mkdir()
+  rows = [f"{user}\t{item}" for user in "uvw" for item in "abe"]
+  head = "user_id:token\titem_id:token"
+  Path("r/r.inter").write_text("\n".join([head, *rows]) + "\n")
+  head = "item_id:token\tposter:token"
+  Path("r/r.item").write_text(f"{head}\ne\t../posters/e.png\n")
+  flags = ("--interactions=r", "--image_column=poster", "--image_model=vit")
+  code, _, err = run(*flags)
+  assert code == 0, err
+  visual = load_dataset("data/mine").features["visual"]
+  assert visual.tolist() == [[0, 0, 0], [0, 0, 0], [0, 0, 10]]
+
+
 def test_a_killed_run_goes_on_and_ends_the_same(run, text_encoder):
   assert run(*TEXT, *IMAGES, "--out=whole")[0] == 0
   text_encoder.calls, text_encoder.dies_at = 0, 2

@@ -6,12 +6,21 @@
       --items=items.csv --text=title,description \\
       --features=visual=posters.npy --feature_ids=visual=posters.txt \\
       --out=data/mine
+    python -m mmgrec_jax.prepare --interactions=clicks.csv \\
+      --items=items.csv --text=title,description \\
+      --text_model=models/all-MiniLM-L6-v2 \\
+      --images=posters --image_model=vit_small_patch14_dinov2.lvd142m \\
+      --out=data/mine
     python -m mmgrec_jax.prepare --interactions=downloads/baby --out=data/baby
 
 Files are CSV, TSV, Parquet or JSON lines by their ending; text may be packed
 (.gz). Or --interactions is a folder in the form of RecBole, MMRec, MMGCN, GRCN,
-LightGT, MMSSL or DiffMM. Exit codes: 0 done, 2 wrong input, with one sentence
-of what to mend and nothing written.
+LightGT, MMSSL or DiffMM.
+
+Pretrained encoders need pip install 'mmgrec-jax[features]'. What they have done
+is kept in <out>.partial until all is written: after a kill, the same command
+goes on. Exit codes: 0 done, 2 wrong input, with one sentence of what to mend
+and no data set written.
 """
 
 import argparse
@@ -19,7 +28,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mmgrec_jax.data import headers, published
+from mmgrec_jax.data import encoding, headers, published
 from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.data.folder import save_dataset
 from mmgrec_jax.data.own import TEXT_WIDTH, from_tables
@@ -91,6 +100,20 @@ FLAGS = {
   "text_width": dict(
     type=_at_least(1), help=f"of the text feature; default: {TEXT_WIDTH}"
   ),
+  "text_model": dict(
+    metavar="FOLDER_OR_NAME",
+    help="of sentence-transformers, makes the text feature; default: TF-IDF",
+  ),
+  "images": dict(
+    type=Path, help="a folder of pictures called <item id>.jpg, .png, .webp, …"
+  ),
+  "image_column": dict(
+    help="of --items: paths of pictures, from the folder where that table is"
+  ),
+  "image_model": dict(
+    metavar="FOLDER_OR_NAME",
+    help="of timm, makes the feature 'visual' of the pictures",
+  ),
   "features": dict(
     type=_pair,
     action="append",
@@ -157,7 +180,8 @@ def recbole_flags(args: argparse.Namespace) -> argparse.Namespace:
   if items.is_file():
     types = headers.atomic_types(items)
     text = [name for name in types if types[name] == "token_seq"]
-    usual |= {"items": items, "text": text} if text else {}
+    used = text or args.text or args.image_column
+    usual |= {"items": items, "text": text} if used else {}
   given = {flag: value for flag, value in vars(args).items() if value}
   return argparse.Namespace(
     **{**vars(args), **usual, **given, "interactions": table}
@@ -171,6 +195,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_free(args.out)
     data = prepare(args)
     save_dataset(data, args.out)
+    encoding.forget(encoding.partial_folder(args.out))
   except UserError as error:
     print("error:", *str(error).split("\n"), file=sys.stderr)
     return 2

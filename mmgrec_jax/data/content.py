@@ -42,10 +42,14 @@ def match_rows(path: Path, ids: np.ndarray, item_ids: np.ndarray) -> np.ndarray:
 
 
 def read_texts(
-  path: Path, item_column: str, columns: Sequence[str], item_ids: np.ndarray
+  path: Path,
+  item_column: str,
+  columns: Sequence[str],
+  item_ids: np.ndarray,
+  flag: str = "--text",
 ) -> dict[str, list[str]]:
-  """Text columns, one entry an item, '' for what is missing."""
-  flags = {item_column: "--item_column", **dict.fromkeys(columns, "--text")}
+  """Text columns that `flag` names, one entry an item, '' for none."""
+  flags = {item_column: "--item_column", **dict.fromkeys(columns, flag)}
   text = [pl.col(name).cast(pl.String).fill_null("") for name in columns]
   frame = tables.with_ids(path, tables.scan(path, flags), item_column)
   frame = tables.collect(path, frame.with_columns(text))
@@ -57,14 +61,20 @@ def read_texts(
   return out
 
 
-def encode_texts(path: Path, texts: Sequence[str], width: int) -> np.ndarray:
-  """`text_features` of the texts that are not empty. float32 [I, <= width]."""
+def filled_rows(path: Path, texts: Sequence[str]) -> list[int]:
+  """Where there is text. Raises UserError where there is too little."""
   filled = [row for row, text in enumerate(texts) if text]
   if len(filled) < 2:
     raise UserError(
       f"{path}: only {len(filled)} of the {len(texts)} items have text in the"
       " columns of --text; at least two are needed."
     )
+  return filled
+
+
+def encode_texts(path: Path, texts: Sequence[str], width: int) -> np.ndarray:
+  """`text_features` of the texts that are not empty. float32 [I, <= width]."""
+  filled = filled_rows(path, texts)
   vectors = features.text_features([texts[row] for row in filled], width)
   out_IxD = np.zeros((len(texts), vectors.shape[1]), np.float32)
   out_IxD[filled] = vectors

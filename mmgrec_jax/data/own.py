@@ -7,7 +7,7 @@ from argparse import Namespace
 
 import numpy as np
 
-from mmgrec_jax.data import content
+from mmgrec_jax.data import content, encoders, encoding, pictures
 from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.data.features import present_rows
 from mmgrec_jax.data.interactions import (
@@ -105,16 +105,54 @@ def describe_items(
   args: Namespace, item_ids: np.ndarray
 ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
   """Features by modality and, where there is an item table, titles."""
-  if (args.items is None) != (args.text is None):
-    raise UserError("--items and --text go together: give both.")
-  if args.text is None and args.text_width is not None:
-    raise UserError("--text_width has no effect without --text; leave it out.")
+  check_flags(args)
+  # What is precomputed comes first: its faults should not wait for hours.
+  computed = read_features(args, item_ids)
   features, titles = {}, None
-  if args.text is not None:
+  if args.text:
     features["text"], titles = text_and_titles(args, item_ids)
-  ids_of = dict(args.feature_ids or [])
+  if args.images or args.image_column:
+    features["visual"] = encode_pictures(args, item_ids)
+  features |= computed
+  for name, feature in features.items():
+    missing = len(feature) - int(present_rows(feature).sum())
+    if missing:
+      print(f"{name}: {missing:,} of {len(feature):,} items have none (zeros)")
+  return features, titles
+
+
+def check_flags(args: Namespace) -> None:
+  """Raises UserError at flags that lack, or rule out, another."""
+  for flag, needs in [
+    ("text", ["items"]),
+    ("text_width", ["text"]),
+    ("text_model", ["text"]),
+    ("image_column", ["items"]),
+    ("items", ["text", "image_column"]),
+    ("images", ["image_model"]),
+    ("image_column", ["image_model"]),
+    ("image_model", ["images", "image_column"]),
+  ]:
+    if getattr(args, flag) and not any(getattr(args, other) for other in needs):
+      raise UserError(
+        f"--{flag} has no effect without --{' or --'.join(needs)}; give both or"
+        " none."
+      )
+  for one, other in [("text_width", "text_model"), ("images", "image_column")]:
+    if getattr(args, one) and getattr(args, other):
+      raise UserError(
+        f"--{one} has no effect with --{other}; leave one of them out."
+      )
+
+
+def read_features(
+  args: Namespace, item_ids: np.ndarray
+) -> dict[str, np.ndarray]:
+  """The precomputed ones, by name."""
+  features, ids_of = {}, dict(args.feature_ids or [])
+  made = {"text": args.text, "visual": args.image_model}
   for name, path in args.features or []:
-    if name in features:
+    if name in features or made.get(name):
       raise UserError(f"--features: two are called {name!r}; rename one.")
     features[name] = content.read_feature(
       path, ids_of.pop(name, None), args.item_column or "item", item_ids
@@ -124,11 +162,7 @@ def describe_items(
       f"--feature_ids={next(iter(ids_of))}=…: there is no --features of that"
       " name; add it."
     )
-  for name, feature in features.items():
-    missing = len(feature) - int(present_rows(feature).sum())
-    if missing:
-      print(f"{name}: {missing:,} of {len(feature):,} items have none (zeros)")
-  return features, titles
+  return features
 
 
 def text_and_titles(
@@ -143,5 +177,29 @@ def text_and_titles(
     title[:LONGEST_TITLE] or str(item)
     for title, item in zip(columns[0], item_ids, strict=True)
   ]
-  width = args.text_width or TEXT_WIDTH
-  return content.encode_texts(args.items, joined, width), np.array(titles)
+  if not args.text_model:
+    width = args.text_width or TEXT_WIDTH
+    return content.encode_texts(args.items, joined, width), np.array(titles)
+  content.filled_rows(args.items, joined)
+  encoder = encoders.text_encoder(args.text_model)
+  return encode(args, encoder, item_ids, joined), np.array(titles)
+
+
+def encode_pictures(args: Namespace, item_ids: np.ndarray) -> np.ndarray:
+  """The feature of the pictures in --images or of --image_column."""
+  if args.images:
+    paths = pictures.in_folder(args.images, item_ids)
+  else:
+    paths = pictures.in_column(
+      args.items, args.item_column or "item", args.image_column, item_ids
+    )
+  encoder = encoders.image_encoder(args.image_model)
+  return encode(args, encoder, item_ids, paths)
+
+
+def encode(
+  args: Namespace, encoder: encoding.Encoder, item_ids: np.ndarray, inputs: list
+) -> np.ndarray:
+  """`encoding.encode_items`, kept beside --out until that is written."""
+  folder = encoding.partial_folder(args.out)
+  return encoding.encode_items(encoder, item_ids, inputs, folder)

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -17,6 +18,24 @@ def sha256(path: Path) -> str:
   """Of a file, in hex."""
   with path.open("rb") as file:
     return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path, mend: str) -> dict:
+  """A JSON object.
+
+  Args:
+    mend: what to do about a damaged one, for the message.
+
+  Raises:
+    UserError: it cannot be read, or is something else.
+  """
+  try:
+    value = json.loads(path.read_text(encoding="utf-8"))
+  except (OSError, ValueError, RecursionError) as error:
+    raise UserError(f"{path}: damaged ({error}); {mend}.") from error
+  if not isinstance(value, dict):
+    raise UserError(f"{path}: damaged (no JSON object); {mend}.")
+  return value
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -11,6 +11,7 @@ from mmgrec_jax import config as configs
 from mmgrec_jax import hosts
 from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.errors import UserError
+from mmgrec_jax.files import read_json
 
 
 class Workdir:
@@ -82,12 +83,7 @@ class Workdir:
     file = self.path / name
     if not file.is_file():
       return None
-    try:
-      return json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-      raise UserError(
-        f"{file}: damaged ({error}); delete the folder to start again."
-      ) from error
+    return read_json(file, "delete the folder to start again")
 
   def write_json(self, name: str, value: dict) -> None:
     """Atomically: a kill leaves the old file or the new one."""

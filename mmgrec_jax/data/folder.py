@@ -7,7 +7,7 @@ import numpy as np
 
 from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.errors import UserError
-from mmgrec_jax.files import read_array, sha256, write_folder
+from mmgrec_jax.files import read_array, read_json, sha256, write_folder
 
 
 def save_dataset(data: Dataset, folder: str | Path) -> None:
@@ -54,13 +54,11 @@ def _read_meta(folder: Path) -> dict:
   path = folder / "meta.json"
   if not path.is_file():
     return {}
-  try:
-    meta = json.loads(path.read_text(encoding="utf-8"))
-  except ValueError as error:
-    raise UserError(
-      f"{path}: damaged ({error}); copy it again, or delete it."
-    ) from error
-  for name, digest in meta.get("sha256", {}).items():
+  meta = read_json(path, "copy it again, or delete it")
+  digests = meta.get("sha256", {})
+  if not isinstance(digests, dict):
+    raise UserError(f"{path}: damaged (sha256); copy it again, or delete it.")
+  for name, digest in digests.items():
     file = folder / name
     if not file.is_file() or sha256(file) != digest:
       raise UserError(

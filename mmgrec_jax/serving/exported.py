@@ -3,7 +3,6 @@
 `python -m mmgrec_jax.export` writes the folder that this reads.
 """
 
-import json
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -14,7 +13,7 @@ import jax.export
 import numpy as np
 
 from mmgrec_jax.errors import UserError
-from mmgrec_jax.files import sha256
+from mmgrec_jax.files import read_json, sha256
 from mmgrec_jax.serving.recommendation import Catalogue, Recommendation
 
 PROGRAM, WEIGHTS, IDS = "program.jaxexport", "weights.npz", "ids.npz"
@@ -103,7 +102,11 @@ def _read_about(folder: Path) -> dict[str, Any]:
   path = folder / ABOUT
   if not path.is_file():
     raise UserError(f"{path}: not found; give a folder that export wrote.")
-  about = json.loads(path.read_text(encoding="utf-8"))
+  about = read_json(path, "export again")
+  types = {"name": str, "k": int, "longest": int, "sha256": dict}
+  for name, type_ in types.items():
+    if not isinstance(about.get(name), type_):
+      raise UserError(f"{path}: damaged ({name!r} is missing); export again.")
   for name, digest in about["sha256"].items():
     if not (folder / name).is_file() or sha256(folder / name) != digest:
       raise UserError(f"{folder / name}: missing or damaged; export again.")

@@ -12,6 +12,7 @@ from mmgrec_jax import config as configs
 from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.decoding.trie import build_trie
 from mmgrec_jax.errors import UserError
+from mmgrec_jax.files import read_json
 from mmgrec_jax.models.generator import Generator, Vectors
 from mmgrec_jax.recid.assign import RecIds, load_rec_ids
 from mmgrec_jax.stages import generate, load, rankers
@@ -54,8 +55,8 @@ def open_workdir(folder: Path, data: str | Path | None = None) -> Trained:
   if data is not None:
     config.data = str(data)
   found = load.load_data(config)
-  pinned = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-  if found.fingerprint != pinned["fingerprint"]:
+  pinned = read_json(folder / "dataset.json", "run its command again")
+  if found.fingerprint != pinned.get("fingerprint"):
     raise UserError(
       f"{folder}: the data in {config.data!r} is not what the run was trained"
       " on; give the folder of that."
@@ -70,10 +71,18 @@ def read_config(folder: Path) -> configs.Config:
     UserError: the run is older than MMGRec's choice of an embedding, when
       vectors were kept at another scale.
   """
-  there = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+  path = folder / "config.json"
+  there = read_json(path, "give the folder of another run")
+  there.setdefault("system", None)
   if there["system"] == "mmgrec" and "embedding" not in there:
     raise UserError(f"{folder}: an older version made it; run it again.")
   embedding = there.get("embedding", "gcn")
+  known = there["system"] in ("mmgrec", *configs.SYSTEMS)
+  if not known or embedding not in configs.EMBEDDINGS:
+    raise UserError(
+      f"{path}: damaged (system {there['system']!r}, embedding {embedding!r});"
+      " give the folder of another run."
+    )
   config = configs.default_config(there["system"], embedding)
   for key, value in configs.flatten(there):
     configs.set_value(config, key, value)

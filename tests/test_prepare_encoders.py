@@ -88,6 +88,8 @@ def test_texts_and_pictures_become_features_of_their_items(run, text_encoder):
   assert data.features["visual"][[0, 2, 3]].tolist() == [[0, 0, 0]] * 3
   assert data.features["visual"][4].tolist() == [0, 0, 10]
   np.testing.assert_allclose(data.features["visual"][1], [0, 0, 20], atol=2)
+  named = [Path(path).name for path in data.pictures]
+  assert named == ["", "b.jpg", "", "", "e.png"]
   assert data.titles is not None
   assert data.titles.tolist() == ["a", "Ted", "Heat", "d", "Alien"]
   assert "text: 2 of 5 items have none (zeros)" in out

@@ -47,6 +47,7 @@ class Dataset:
     item_ids: the caller's ids, row i = item i.
     timestamp_E: int64 or None; only the order within a user matters.
     titles: str [I] or None, for people to read.
+    pictures: str [I] or None, paths of pictures to look at; '' = none.
 
   Raises:
     UserError: an array has a wrong shape, an id is out of range, an
@@ -62,6 +63,7 @@ class Dataset:
   item_ids: np.ndarray
   timestamp_E: np.ndarray | None = None
   titles: np.ndarray | None = None
+  pictures: np.ndarray | None = None
 
   def __post_init__(self):
     check_dataset(self)
@@ -213,11 +215,13 @@ def _check_items(data: Dataset) -> None:
         f"{data.name}: '{field}' must be one row of distinct ids, but has shape"
         f" {ids.shape} and {len(np.unique(ids))} distinct values."
       )
-  if data.titles is not None and data.titles.shape != (data.n_items,):
-    raise UserError(
-      f"{data.name}: 'titles' has shape {data.titles.shape}; it must have one"
-      f" entry for each of the {data.n_items} items."
-    )
+  for field in ("titles", "pictures"):
+    texts = getattr(data, field)
+    if texts is not None and texts.shape != (data.n_items,):
+      raise UserError(
+        f"{data.name}: '{field}' has shape {texts.shape}; it must have one"
+        f" entry for each of the {data.n_items} items."
+      )
   for modality, feature in data.features.items():
     if feature.ndim != 2 or len(feature) != data.n_items or not feature.size:
       raise UserError(

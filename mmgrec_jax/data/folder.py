@@ -27,8 +27,9 @@ def save_dataset(data: Dataset, folder: str | Path) -> None:
       np.save(scratch / f"feat_{modality}.npy", feature)
     np.save(scratch / "user_ids.npy", data.user_ids)
     np.save(scratch / "item_ids.npy", data.item_ids)
-    if data.titles is not None:
-      np.save(scratch / "titles.npy", data.titles)
+    for name in ("titles", "pictures"):
+      if getattr(data, name) is not None:
+        np.save(scratch / f"{name}.npy", getattr(data, name))
     digests = {file.name: sha256(file) for file in sorted(scratch.iterdir())}
     meta = json.dumps({**data.statistics(), "sha256": digests}, indent=1)
     (scratch / "meta.json").write_text(meta, encoding="utf-8")
@@ -69,7 +70,8 @@ def _read_meta(folder: Path) -> dict:
 
 
 def load_dataset(folder: str | Path) -> Dataset:
-  """Reads the folder form. Ids default to row numbers, titles to none.
+  """Reads the folder form. Ids default to row numbers, titles and
+  pictures to none.
 
   Raises:
     UserError: naming the file, row and field that is wrong.
@@ -114,6 +116,7 @@ def load_dataset(folder: str | Path) -> Dataset:
     item_ids=ids("item_ids", columns["item"], n_rows),
     timestamp_E=columns.get("timestamp"),
     titles=optional("titles"),
+    pictures=optional("pictures"),
   )
 
 

@@ -31,7 +31,7 @@ TEXT_WIDTH = 128
 def from_tables(args: Namespace, name: str) -> Dataset:
   """Tables of interactions and, where given, of items -> data set."""
   table = filtered(args)
-  features, titles = describe_items(args, table.item_ids)
+  features, titles, shown = describe_items(args, table.item_ids)
   return Dataset(
     name=name,
     user_E=table.user_E,
@@ -42,6 +42,7 @@ def from_tables(args: Namespace, name: str) -> Dataset:
     item_ids=table.item_ids,
     timestamp_E=table.time_E,
     titles=titles,
+    pictures=shown,
   )
 
 
@@ -103,22 +104,22 @@ def split(args: Namespace, table: Interactions) -> np.ndarray:
 
 def describe_items(
   args: Namespace, item_ids: np.ndarray
-) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-  """Features by modality and, where there is an item table, titles."""
+) -> tuple[dict[str, np.ndarray], np.ndarray | None, np.ndarray | None]:
+  """Features by modality; titles and pictures' paths, where there are any."""
   check_flags(args)
   # What is precomputed comes first: its faults should not wait for hours.
   computed = read_features(args, item_ids)
-  features, titles = {}, None
+  features, titles, shown = {}, None, None
   if args.text:
     features["text"], titles = text_and_titles(args, item_ids)
   if args.images or args.image_column:
-    features["visual"] = encode_pictures(args, item_ids)
+    features["visual"], shown = encode_pictures(args, item_ids)
   features |= computed
   for name, feature in features.items():
     missing = len(feature) - int(present_rows(feature).sum())
     if missing:
       print(f"{name}: {missing:,} of {len(feature):,} items have none (zeros)")
-  return features, titles
+  return features, titles, shown
 
 
 def check_flags(args: Namespace) -> None:
@@ -185,8 +186,10 @@ def text_and_titles(
   return encode(args, encoder, item_ids, joined), np.array(titles)
 
 
-def encode_pictures(args: Namespace, item_ids: np.ndarray) -> np.ndarray:
-  """The feature of the pictures in --images or of --image_column."""
+def encode_pictures(
+  args: Namespace, item_ids: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """The feature of --images or of --image_column, and the pictures' paths."""
   if args.images:
     paths = pictures.in_folder(args.images, item_ids)
   else:
@@ -194,7 +197,8 @@ def encode_pictures(args: Namespace, item_ids: np.ndarray) -> np.ndarray:
       args.items, args.item_column or "item", args.image_column, item_ids
     )
   encoder = encoders.image_encoder(args.image_model)
-  return encode(args, encoder, item_ids, paths)
+  shown = np.array([str(path.absolute()) if path else "" for path in paths])
+  return encode(args, encoder, item_ids, paths), shown
 
 
 def encode(

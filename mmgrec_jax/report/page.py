@@ -1,12 +1,16 @@
 """report.html: a whole run to look at, in one file that needs no other."""
 
+import base64
+import functools
 import html
+import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from mmgrec_jax import config as configs
 from mmgrec_jax.data.dataset import SPLITS, TRAIN, Dataset
@@ -16,6 +20,7 @@ from mmgrec_jax.report import figures
 from mmgrec_jax.report.tables import SPLIT_NAMES
 
 USERS, SHOWN = 6, 8  # examples, and items of each
+THUMBNAIL = 96  # pixels
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c1f24; background: #fff;
@@ -29,6 +34,7 @@ tr.own { font-weight: 600; }
 svg { max-width: 100%; height: auto; }
 .users { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fill, minmax(310px, 1fr)); }
+.user img { height: 2.6em; vertical-align: middle; margin-right: .4em; }
 .user { border: 1px solid #d8dce2; border-radius: 6px; padding: .6rem 1rem; }
 .hit { color: #14652f; font-weight: 600; } .quiet { color: #626973; }
 ol, ul { margin: .2rem 0; padding-left: 1.4rem; } code { font-size: .9em; }
@@ -137,7 +143,6 @@ def rec_id_health(data: Dataset, folder: Path) -> str:
 
 def examples(data: Dataset, folder: Path, split: str) -> str:
   """Some users: their history, the run's list, hits marked."""
-  names = _names(data)
   with np.load(folder / "per_user.npz", allow_pickle=False) as saved:
     users = saved[f"{split}/users"]
     lists = [n for n in saved if n.startswith(split) and n.endswith("/items")]
@@ -148,18 +153,18 @@ def examples(data: Dataset, folder: Path, split: str) -> str:
   for place in np.linspace(0, len(users) - 1, USERS).astype(int):
     user = users[place]
     seen, liked = row(train, user), set(row(truth, user).tolist())
-    some = [names[i] for i in seen[:: -(-len(seen) // SHOWN)]]
+    some = [_item(data, i) for i in seen[:: -(-len(seen) // SHOWN)]]
     found = "".join(
-      f'<li class="hit">{html.escape(names[i])} ✓</li>'
+      f'<li class="hit">{_item(data, i)} ✓</li>'
       if i in liked
-      else f"<li>{html.escape(names[i])}</li>"
+      else f"<li>{_item(data, i)}</li>"
       for i in items_NxK[place][:SHOWN].tolist()
       if i >= 0
     )
     cards.append(
       f'<div class="user"><b>user {html.escape(str(data.user_ids[user]))}</b>'
       f' <span class="quiet">likes {len(seen)} items, such as</span>'
-      f"{_list(some)}"
+      f"<ul>{''.join(f'<li>{item}</li>' for item in some)}</ul>"
       f'<span class="quiet">is recommended (✓ = in their'
       f" {SPLIT_NAMES[split]} items)</span><ol>{found}</ol></div>"
     )
@@ -213,13 +218,26 @@ def settings(config: configs.Config, data: Dataset) -> str:
   )
 
 
-def _names(data: Dataset) -> list[str]:
+def _item(data: Dataset, item: int) -> str:
+  """Its title or id, and its picture where that is still there."""
   names = data.item_ids if data.titles is None else data.titles
-  return [str(name) for name in names]
+  picture = "" if data.pictures is None else str(data.pictures[item])
+  return f"{_thumbnail(picture)}{html.escape(str(names[item]))}"
 
 
-def _list(texts: Iterable[str]) -> str:
-  return f"<ul>{''.join(f'<li>{html.escape(t)}</li>' for t in texts)}</ul>"
+@functools.cache
+def _thumbnail(path: str) -> str:
+  """The picture itself, small, inside the page."""
+  packed = io.BytesIO()
+  try:
+    with Image.open(path) as image:
+      small = image.convert("RGB")
+  except (OSError, ValueError):  # moved since the data set was made, or none
+    return ""
+  small.thumbnail((THUMBNAIL, THUMBNAIL))
+  small.save(packed, "JPEG")
+  data = base64.b64encode(packed.getvalue()).decode()
+  return f'<img alt="" src="data:image/jpeg;base64,{data}">'
 
 
 def _table(

@@ -6,11 +6,12 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mmgrec_jax.report import figures, page
 from mmgrec_jax.serving.trained import open_workdir
 
-VOID = {"meta", "path", "use", "image", "rect", "br"}
+VOID = {"meta", "path", "use", "image", "rect", "br", "img"}
 
 
 class Outline(HTMLParser):
@@ -97,6 +98,18 @@ def test_what_people_write_into_titles_is_text(report_of, small_data):
   text = report_of(titles=titles)
   assert "<script>" not in text and "&lt;script&gt;" in text
   assert Outline(text).open == []
+
+
+def test_pictures_are_in_the_page_where_they_are(report_of, tmp_path):
+  paths = [tmp_path / f"{i}.png" for i in range(30)]
+  for path in paths[:20]:
+    Image.new("RGB", (300, 200), "red").save(path)
+  paths[20].write_text("no picture")
+  text = report_of(pictures=np.array([*map(str, paths[:29]), ""]))
+  assert text.count('src="data:image/jpeg;base64,') > 5
+  assert Outline(text).open == []
+  assert len(page._thumbnail(str(paths[0]))) < 3000
+  assert page._thumbnail(str(paths[20])) == page._thumbnail("") == ""
 
 
 def test_many_items_are_drawn_as_a_part_of_them(rng, monkeypatch):

@@ -23,37 +23,22 @@ from pathlib import Path
 
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.files import check_free, sha256, write_folder
+from mmgrec_jax.recommend import new_parser
 from mmgrec_jax.startup import before_jax
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-  parser = argparse.ArgumentParser(
-    prog="python -m mmgrec_jax.export",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
-  parser.add_argument("--workdir", type=Path, required=True)
-  parser.add_argument(
-    "--data", type=Path, help="its data set; default: where the run found it"
-  )
+  parser = new_parser("export", __doc__)
   parser.add_argument(
     "--out", type=Path, required=True, help="folder to write, not there yet"
   )
-  parser.add_argument("--k", type=int, default=10, help="items for each; 10")
   parser.add_argument(
     "--longest",
     type=int,
     help="items of a history, at most; default: a power of 2 that is enough for"
     " every user there is",
-  )
-  parser.add_argument(
-    "--seen",
-    choices=("all", "train"),
-    default="all",
-    help="as of recommend",
   )
   parser.add_argument(
     "--platforms",

@@ -32,30 +32,36 @@ LISTS = {
 }
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-  """Flags; exits with 2 and one sentence where they are wrong."""
-  parser = argparse.ArgumentParser(
-    prog="python -m mmgrec_jax.recommend",
-    description=__doc__,
+def new_parser(command: str, doc: str | None) -> argparse.ArgumentParser:
+  """Of a command that makes a finished run recommend."""
+  out = argparse.ArgumentParser(
+    prog=f"python -m mmgrec_jax.{command}",
+    description=doc,
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )
-  parser.add_argument("--workdir", type=Path, required=True)
-  parser.add_argument(
+  out.add_argument("--workdir", type=Path, required=True)
+  out.add_argument(
     "--data", type=Path, help="its data set; default: where the run found it"
   )
-  for name, what in LISTS.items():
-    either = parser.add_mutually_exclusive_group()
-    either.add_argument(f"--{name}", metavar="ID,…", help=what)
-    either.add_argument(f"--{name}_file", type=Path, help="the same, a file")
-  parser.add_argument("--k", type=int, default=10, help="items for each; 10")
-  parser.add_argument(
+  out.add_argument("--k", type=int, default=10, help="items for each; 10")
+  out.add_argument(
     "--seen",
     choices=("all", "train"),
     default="all",
     help="what is read of a user and not recommended: all the data set has, or"
     " its training part, as in the evaluation",
   )
+  return out
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+  """Flags; exits with 2 and one sentence where they are wrong."""
+  parser = new_parser("recommend", __doc__)
+  for name, what in LISTS.items():
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(f"--{name}", metavar="ID,…", help=what)
+    either.add_argument(f"--{name}_file", type=Path, help="the same, a file")
   parser.add_argument(
     "--format",
     choices=WRITERS,

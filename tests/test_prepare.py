@@ -222,6 +222,12 @@ def test_a_reason_of_several_lines_is_still_one_line(run, tmp_path):
   assert "trnMat.pkl: refused" in err
 
 
+def test_jax_is_not_even_started():
+  code = "import mmgrec_jax.prepare, sys; print('jax' in sys.modules)"
+  done = subprocess.run([sys.executable, "-c", code], capture_output=True)
+  assert done.stdout == b"False\n"
+
+
 def test_what_is_there_is_not_overwritten(run):
   assert run()[0] == 0
   before = load_dataset("mine").fingerprint

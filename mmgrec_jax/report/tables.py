@@ -1,11 +1,14 @@
 """What a person sees in the terminal."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mmgrec_jax.data.dataset import SPLITS, TRAIN, Dataset
-from mmgrec_jax.training.rehearsal import Rehearsal
+
+if TYPE_CHECKING:  # prepare, which shows a table too, needs no JAX
+  from mmgrec_jax.training.rehearsal import Rehearsal
 
 SPLIT_NAMES = {"valid": "validation", "test": "test"}
 
@@ -53,7 +56,7 @@ def statistics_table(facts: Mapping) -> str:
   return f"{row(cells)}\n{row(cells.values())}"
 
 
-def rehearsal_line(one: Rehearsal) -> str:
+def rehearsal_line(one: "Rehearsal") -> str:
   """A stage of a dry run in one line."""
   line = (
     f"{one.stage}: {one.memory / 2**20:,.0f} MiB of each device, compiled in"
@@ -64,7 +67,7 @@ def rehearsal_line(one: Rehearsal) -> str:
   return f"{line}: at most {_duration(one.seconds)}"
 
 
-def rehearsal_total(stages: Sequence[Rehearsal]) -> str:
+def rehearsal_total(stages: "Sequence[Rehearsal]") -> str:
   """The last line of a dry run."""
   if not stages:
     return "Nothing is trained step by step; the run itself is the test."

@@ -28,7 +28,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mmgrec_jax.data import encoding, headers, published
+from mmgrec_jax.data import encoding, headers, published, published_counts
 from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.data.folder import save_dataset
 from mmgrec_jax.data.own import TEXT_WIDTH, from_tables
@@ -166,7 +166,11 @@ def prepare(args: argparse.Namespace) -> Dataset:
         f"--{given}: {args.interactions} fixes that itself, with its split;"
         " leave the flag out."
       )
-  return published.READERS[form](args.interactions, name)
+  data = published.READERS[form](args.interactions, name)
+  known = published_counts.compare(form, args.interactions.resolve().name, data)
+  if known:
+    print(known)
+  return data
 
 
 def recbole_flags(args: argparse.Namespace) -> argparse.Namespace:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mmgrec_jax import prepare
+from mmgrec_jax.data import published_counts
 from mmgrec_jax.data.dataset import TEST
 from mmgrec_jax.data.folder import load_dataset
 
@@ -220,6 +221,31 @@ def test_a_reason_of_several_lines_is_still_one_line(run, tmp_path):
   code, _, err = run(interactions="published", user="")
   assert code == 2 and err.count("\n") == 1
   assert "trnMat.pkl: refused" in err
+
+
+def test_counts_are_compared_with_what_was_published(run, tmp_path):
+  mmrec(tmp_path / "Baby")
+  _, out, _ = run(interactions="Baby", user="")
+  data = load_dataset("mine")
+  assert f"{data.n_users:,} users here, 19,445 published" in out
+  for folder in ("baby", "tiktok", "mine"):
+    known = published_counts.COUNTS.get(("mmrec", folder))
+    said = published_counts.compare("mmrec", folder, data)
+    assert (said is None) == (known is None)
+
+
+def test_counts_that_agree_are_told_so(small_data, monkeypatch):
+  train = int((small_data.split_E == 0).sum())
+  same = published_counts.Counts(40, 30, train, of_training=True)
+  monkeypatch.setitem(published_counts.COUNTS, ("mmssl", "tiktok"), same)
+  said = published_counts.compare("mmssl", "TikTok", small_data)
+  assert said == "TikTok: users, items and interactions as published"
+  other = same._replace(interactions=train + 1)
+  monkeypatch.setitem(published_counts.COUNTS, ("mmssl", "tiktok"), other)
+  said = published_counts.compare("mmssl", "TikTok", small_data)
+  assert said == (
+    f"TikTok: {train:,} training interactions here, {train + 1:,} published"
+  )
 
 
 def test_jax_is_not_even_started():

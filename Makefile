@@ -26,7 +26,8 @@ demo: .venv/ready data/ml100k/meta.json
 	$(BIN)/python -m mmgrec_jax.main --config=configs/ml100k.py
 
 test: .venv/ready
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 \
+	  --dist=loadfile --no-loadscope-reorder
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -76,7 +76,7 @@ SPACES: dict[str, dict[str, str]] = {
     **_GENERATOR,
     "model.optimizer.learning_rate": "log:5e-4:1e-2",
     "model.l2": "log:1e-3:1",
-    "generator.soft_targets.share": "0,0.5,0.9",
+    "generator.soft_targets.share": "0,0.4,0.7,0.9",
     "generator.soft_targets.sharpness": "uniform:1:5",
   },
 }

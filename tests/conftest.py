@@ -1,6 +1,5 @@
 """All tests run on 4 fake CPU devices, and a rank promotion is an error."""
 
-import contextlib
 import dataclasses
 import os
 import tempfile
@@ -9,6 +8,9 @@ from pathlib import Path
 # Before JAX starts: 4 devices on 2 cores deadlock with fewer XLA threads.
 os.environ.setdefault("NPROC", "8")
 os.environ["JAX_PLATFORMS"] = "cpu"
+# Most programs here run for milliseconds, and compiling them takes the time.
+# What is about exact numbers or whole runs takes `optimised`.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import jax
 import jax.export
@@ -90,20 +92,12 @@ def no_test(small_data) -> NoTest:
   return NoTest(**{f.name: getattr(small_data, f.name) for f in fields})
 
 
-@pytest.fixture
-def quick_compiling():
-  """Where speed of compiling matters, not speed of what is compiled."""
-  with quickly_compiled():
-    yield
-
-
-@contextlib.contextmanager
-def quickly_compiled():
+@pytest.fixture(scope="module")
+def optimised():
+  """Programs as a run compiles them."""
+  jax.config.update("jax_disable_most_optimizations", False)
+  yield
   jax.config.update("jax_disable_most_optimizations", True)
-  try:
-    yield
-  finally:
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")
@@ -127,7 +121,7 @@ def mmgrec_run(small_data, no_test, tmp_path_factory) -> Path:
     epochs=2, heads=1, encoder_head_width=4, decoder_head_width=4,
     feed_forward=8, history_length=6, targets_per_history=2, user_token=True,
   )  # fmt: skip
-  with pytest.MonkeyPatch.context() as patch, quickly_compiled():
+  with pytest.MonkeyPatch.context() as patch:
     patch.setattr(parallel, "devices", lambda: jax.local_devices()[:1])
     patch.setattr(pipeline.load, "load_data", lambda config: no_test)
     pipeline.run(config, folder / "run")

@@ -8,6 +8,8 @@ from mmgrec_jax.decoding.beam_search import beam_search, masked_log_softmax
 from mmgrec_jax.decoding.trie import build_trie
 from mmgrec_jax.recid.assign import RecIds, assign_rec_ids
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 
 def table_model(logits, last):
   """A model that remembers its whole prefix in the cache.

@@ -36,7 +36,6 @@ def start(preset, devices, workdir, settings, *flags):
     **os.environ,
     "JAX_PLATFORMS": "cpu",
     "JAX_NUM_CPU_DEVICES": str(devices),
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
   }
   return subprocess.Popen(
     [

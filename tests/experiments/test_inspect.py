@@ -59,7 +59,7 @@ TIGER = {"encoder": "sinusoidal", "item_embedding": "rec_id"}
   ("trie_softmax", "changes"), [(True, TIGER), (False, {"user_token": True})]
 )
 def test_a_beam_as_wide_as_the_catalogue_is_the_exact_ranking(
-  rng, monkeypatch, quick_compiling, trie_softmax, changes
+  rng, monkeypatch, trie_softmax, changes
 ):
   monkeypatch.setattr(probabilities, "ITEMS_AT_ONCE", 7)  # 20 = 7 + 7 + 6
   model, arguments, history, _ = small_generator(
@@ -76,7 +76,7 @@ def test_a_beam_as_wide_as_the_catalogue_is_the_exact_ranking(
   assert np.allclose(total, 1, atol=1e-4) == trie_softmax
 
 
-def test_a_tokens_rank_is_that_of_the_mass_of_its_items(rng, quick_compiling):
+def test_a_tokens_rank_is_that_of_the_mass_of_its_items(rng):
   model, arguments, history, tokens = small_generator(rng)
   log_p = all_log_probs(model, arguments, history)
   p = np.exp(np.asarray(log_p, np.float64))
@@ -182,7 +182,7 @@ def test_neighbours_share_exactly_the_first_tokens(small_data, rng):
 
 
 def test_a_finished_run_is_inspected(
-  mmgrec_run, monkeypatch, capsys, quick_compiling, one_device
+  mmgrec_run, monkeypatch, capsys, one_device
 ):
   monkeypatch.setattr(probabilities, "WIDTHS", (10, 30))
   folder = mmgrec_run

@@ -21,7 +21,7 @@ TINY = {
 
 
 @pytest.fixture
-def run_sweep(tmp_path, monkeypatch, quick_compiling, one_device):
+def run_sweep(tmp_path, monkeypatch, one_device):
   """Sweeps l2 of ease, runs in this process; what is tried, and sweep.json."""
 
   def here(run):

@@ -1,9 +1,12 @@
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from mmgrec_jax.graph import propagate
 from mmgrec_jax.models.lightgcn import LightGCN
 from mmgrec_jax.models.mf import MF
+
+pytestmark = pytest.mark.usefixtures("optimised")
 
 
 def both(found, kind):

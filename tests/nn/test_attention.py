@@ -6,6 +6,8 @@ import pytest
 from mmgrec_jax.nn import attention, transformer
 from mmgrec_jax.nn.attention import RelationAttention, SelfAttention
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 B, N, D, H, W = 3, 5, 8, 2, 6
 
 

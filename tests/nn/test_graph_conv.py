@@ -1,10 +1,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from mmgrec_jax.graph import bipartite_graph, neighbour_mean
 from mmgrec_jax.models.graph_rqvae import GraphEncoder
 from mmgrec_jax.nn.graph_conv import GraphConv
+
+pytestmark = pytest.mark.usefixtures("optimised")
 
 USERS, ITEMS = 4, 5
 USER_E = np.array([0, 0, 1, 2, 2, 2])

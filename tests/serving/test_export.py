@@ -9,7 +9,7 @@ from mmgrec_jax import Recommender, export
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.serving.exported import ExportedRecommender
 
-pytestmark = pytest.mark.usefixtures("quick_compiling", "one_device")
+pytestmark = pytest.mark.usefixtures("one_device")
 
 
 @pytest.fixture(scope="module", params=["mmgrec", "lightgcn", "itemknn"])

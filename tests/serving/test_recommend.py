@@ -9,7 +9,7 @@ import pytest
 from mmgrec_jax import recommend
 from mmgrec_jax.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("quick_compiling", "one_device")
+pytestmark = pytest.mark.usefixtures("one_device")
 
 
 @pytest.fixture

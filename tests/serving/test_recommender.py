@@ -8,7 +8,7 @@ from mmgrec_jax.serving import systems
 
 EVERYTHING = [f"item{i}" for i in range(30)]
 
-pytestmark = pytest.mark.usefixtures("quick_compiling", "one_device")
+pytestmark = pytest.mark.usefixtures("one_device")
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ def scores_validation_alone(workdir, system):
 
 
 @pytest.fixture
-def run_mf(no_test, tmp_path, monkeypatch, quick_compiling, one_device):
+def run_mf(no_test, tmp_path, monkeypatch, one_device):
   """Runs mf where a look at the test split is an error; the workdir."""
   monkeypatch.setattr(pipeline.load, "load_data", lambda config: no_test)
 

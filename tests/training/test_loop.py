@@ -11,6 +11,8 @@ from mmgrec_jax.training.checkpoint import Checkpoints
 from mmgrec_jax.training.loop import Schedule, fit
 from mmgrec_jax.training.writer import Writer
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 
 class Killed(Exception):
   pass

@@ -23,7 +23,7 @@ def test_the_whole_is_what_its_parts_take():
 
 
 def test_a_dry_run_names_every_stage_and_writes_nothing(
-  small_data, tmp_path, monkeypatch, capsys, quick_compiling, one_device
+  small_data, tmp_path, monkeypatch, capsys, one_device
 ):
   save_dataset(small_data, tmp_path / "data")
   monkeypatch.chdir(tmp_path)

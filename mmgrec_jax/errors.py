@@ -1,4 +1,12 @@
-"""The one exception that is a message to the person at the keyboard."""
+"""The one exception that is a message to the person at the keyboard.
+
+`first_line` is for quoting others in it.
+"""
+
+
+def first_line(error: Exception) -> str:
+  """Of what another library says; its kind where it says nothing."""
+  return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class UserError(ValueError):

@@ -20,6 +20,15 @@ def sha256(path: Path) -> str:
     return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def changed_file(folder: Path, digests: dict[str, str]) -> Path | None:
+  """The first file that is missing or has another SHA-256; None: all agree."""
+  for name, digest in digests.items():
+    path = folder / name
+    if not path.is_file() or sha256(path) != digest:
+      return path
+  return None
+
+
 def read_json(path: Path, mend: str) -> dict:
   """A JSON object.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mmgrec_jax.errors import UserError
+from mmgrec_jax.errors import UserError, first_line
 
 
 def join(
@@ -30,11 +30,10 @@ def join(
   try:
     jax.distributed.initialize(address, processes, process)
   except Exception as error:  # ValueError, RuntimeError, of each cluster's kind
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     raise UserError(
-      f"The processes do not find each other ({reason}); give all three of"
-      " --coordinator_address, --num_processes and --process_id, or start them"
-      " with the cluster's own launcher."
+      f"The processes do not find each other ({first_line(error)}); give all"
+      " three of --coordinator_address, --num_processes and --process_id, or"
+      " start them with the cluster's own launcher."
     ) from error
   if not is_first():
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115

@@ -76,6 +76,11 @@ class Dataset:
   def n_items(self) -> int:
     return len(self.item_ids)
 
+  @property
+  def names(self) -> np.ndarray:
+    """Titles, or the ids where there are none, [I]."""
+    return self.item_ids if self.titles is None else self.titles
+
   def edges(self, split: int | None) -> tuple[np.ndarray, np.ndarray]:
     """(user, item) of one split or, None, of all, each int32 [E_split]."""
     chosen = self._in(split)

@@ -7,7 +7,13 @@ import numpy as np
 
 from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.errors import UserError
-from mmgrec_jax.files import read_array, read_json, sha256, write_folder
+from mmgrec_jax.files import (
+  changed_file,
+  read_array,
+  read_json,
+  sha256,
+  write_folder,
+)
 
 
 def save_dataset(data: Dataset, folder: str | Path) -> None:
@@ -59,13 +65,12 @@ def _read_meta(folder: Path) -> dict:
   digests = meta.get("sha256", {})
   if not isinstance(digests, dict):
     raise UserError(f"{path}: damaged (sha256); copy it again, or delete it.")
-  for name, digest in digests.items():
-    file = folder / name
-    if not file.is_file() or sha256(file) != digest:
-      raise UserError(
-        f"{file}: missing, damaged or changed since the data set was written;"
-        f" copy it again or, if it is meant so, delete {path}."
-      )
+  changed = changed_file(folder, digests)
+  if changed:
+    raise UserError(
+      f"{changed}: missing, damaged or changed since the data set was written;"
+      f" copy it again or, if it is meant so, delete {path}."
+    )
   return meta
 
 

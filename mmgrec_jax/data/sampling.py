@@ -85,9 +85,16 @@ def sample_unseen(
 
 def items_of(data: Interactions, user_B: jax.Array) -> jax.Array:
   """All training items of users, int32 [B, longest]; -1 = padding, last."""
-  place_BxH = data.offset[user_B][:, None] + jnp.arange(data.longest)[None]
-  own_BxH = place_BxH < data.offset[user_B + 1][:, None]
-  return jnp.where(own_BxH, data.item_E[place_BxH], -1)
+  return padded_rows(data.offset, data.item_E, user_B, data.longest)
+
+
+def padded_rows(
+  offset: jax.Array, item_E: jax.Array, user_B: jax.Array, width: int
+) -> jax.Array:
+  """The first `width` items of users' rows, int32 [B, width]; -1 = padding."""
+  place_BxH = offset[user_B][:, None] + jnp.arange(width)[None]
+  own_BxH = place_BxH < offset[user_B + 1][:, None]
+  return jnp.where(own_BxH, item_E[place_BxH], -1)
 
 
 def epoch_order(key: jax.Array, n: int, steps: int, batch: int) -> jax.Array:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmgrec_jax.data.dataset import Rows
+from mmgrec_jax.data.sampling import padded_rows
 from mmgrec_jax.training import parallel
 
 Recommend = Callable[[Any, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
@@ -149,9 +150,7 @@ def _padded(recommend: Recommend, bound: int) -> Callable:
 
   def of_batch(arguments, user_B):
     params, (offset, items_E) = arguments
-    place_BxH = offset[user_B][:, None] + jnp.arange(bound)[None]
-    own_BxH = place_BxH < offset[user_B + 1][:, None]
-    history_BxH = jnp.where(own_BxH, items_E[place_BxH], -1)
+    history_BxH = padded_rows(offset, items_E, user_B, bound)
     return recommend(params, user_B, history_BxH)
 
   return of_batch

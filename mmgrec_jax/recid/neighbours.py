@@ -22,7 +22,6 @@ def of_items(data: Dataset, rec_ids: RecIds) -> list[dict[str, Any]]:
 
   `shares[m]` are those with exactly m tokens in common, the closest first.
   """
-  names = data.item_ids if data.titles is None else data.titles
   popular = np.argsort(-data.popularity(), kind="stable")
   rank = np.argsort(popular)
   picks = popular[np.linspace(0, (len(popular) - 1) // 2, PICKS).astype(int)]
@@ -36,11 +35,11 @@ def of_items(data: Dataset, rec_ids: RecIds) -> list[dict[str, Any]]:
       others = others[np.argsort(rank[others])]
       shares[str(m)] = {
         "count": len(others),
-        "items": [str(names[i]) for i in others[:SHOWN]],
+        "items": [str(data.names[i]) for i in others[:SHOWN]],
       }
     out.append(
       {
-        "item": str(names[item]),
+        "item": str(data.names[item]),
         "rec_id": rec_ids.tokens_IxM[item].tolist(),
         "shares": shares,
       }

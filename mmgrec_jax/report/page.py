@@ -15,7 +15,7 @@ from PIL import Image
 from mmgrec_jax import config as configs
 from mmgrec_jax.data.dataset import SPLITS, TRAIN, Dataset
 from mmgrec_jax.recid import neighbours
-from mmgrec_jax.recid.assign import load_rec_ids
+from mmgrec_jax.recid.assign import RecIds, load_rec_ids
 from mmgrec_jax.report import figures
 from mmgrec_jax.report.tables import SPLIT_NAMES
 
@@ -45,13 +45,15 @@ def write_report(config: configs.Config, data: Dataset, folder: Path) -> Path:
   """Reads a finished workdir; returns report.html's path."""
   results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
   split = config.evaluation.splits[-1]
+  path = folder / "recids.npz"
+  rec_ids = load_rec_ids(path) if path.is_file() else None
   parts = [
     _section("Data", data_table(results["dataset"])),
     _section(f"Scores, {SPLIT_NAMES[split]} split", scores(results, split)),
     _section("Learning curves", curves(folder / "metrics.jsonl")),
-    _section("Rec-IDs", rec_id_health(data, folder)),
+    _section("Rec-IDs", rec_id_health(rec_ids, folder)),
     _section("Recommendations", examples(data, folder, split)),
-    _section("Neighbours by Rec-ID", neighbourhoods(data, folder)),
+    _section("Neighbours by Rec-ID", neighbourhoods(data, rec_ids)),
     _section("Time", seconds(results)),
     _section("Settings", settings(config, data)),
   ]
@@ -107,12 +109,11 @@ def curves(path: Path) -> str:
   return figures.svg(figures.learning_curves(lines)) if lines else ""
 
 
-def rec_id_health(data: Dataset, folder: Path) -> str:
+def rec_id_health(rec_ids: RecIds | None, folder: Path) -> str:
   health = folder / "recid_health.json"
-  if not health.is_file():
+  if rec_ids is None or not health.is_file():
     return ""
   facts = json.loads(health.read_text(encoding="utf-8"))
-  rec_ids = load_rec_ids(folder / "recids.npz")
   semantic_IxS = rec_ids.tokens_IxM[:, :-1]
   rows = [
     ("variance explained (R²)", f"{facts['r2']:.3f}"),
@@ -171,12 +172,11 @@ def examples(data: Dataset, folder: Path, split: str) -> str:
   return f'<div class="users">{"".join(cards)}</div>'
 
 
-def neighbourhoods(data: Dataset, folder: Path) -> str:
-  path = folder / "recids.npz"
-  if not path.is_file():
+def neighbourhoods(data: Dataset, rec_ids: RecIds | None) -> str:
+  if rec_ids is None:
     return ""
   parts = []
-  for one in neighbours.of_items(data, load_rec_ids(path)):
+  for one in neighbours.of_items(data, rec_ids):
     rows = [
       (m, f"{others['count']:,}", "; ".join(others["items"]) or "–")
       for m, others in one["shares"].items()
@@ -220,9 +220,8 @@ def settings(config: configs.Config, data: Dataset) -> str:
 
 def _item(data: Dataset, item: int) -> str:
   """Its title or id, and its picture where that is still there."""
-  names = data.item_ids if data.titles is None else data.titles
   picture = "" if data.pictures is None else str(data.pictures[item])
-  return f"{_thumbnail(picture)}{html.escape(str(names[item]))}"
+  return f"{_thumbnail(picture)}{html.escape(str(data.names[item]))}"
 
 
 @functools.cache

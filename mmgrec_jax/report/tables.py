@@ -95,7 +95,6 @@ def examples(
   n_items: int = 6,
 ) -> str:
   """Some users: what they liked, what they are recommended, which are hits."""
-  label = data.item_ids if data.titles is None else data.titles
   train, truth = data.rows(TRAIN), data.rows(SPLITS[split])
   lines = []
   for user, items in zip(users, items_NxK, strict=True):
@@ -104,12 +103,14 @@ def examples(
     lines.append(
       f"user {data.user_ids[user]} ({len(seen)} items in training), such as"
     )
-    lines += [f"    {label[i]}" for i in seen[:: -(-len(seen) // n_history)]]
+    lines += [
+      f"    {data.names[i]}" for i in seen[:: -(-len(seen) // n_history)]
+    ]
     lines.append(
       f"  is recommended (* = in the user's {SPLIT_NAMES[split]} items)"
     )
     lines += [
-      f"  {'*' if i in liked else ' '} {label[i]}"
+      f"  {'*' if i in liked else ' '} {data.names[i]}"
       for i in items[:n_items]
       if i >= 0
     ]

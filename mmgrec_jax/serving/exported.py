@@ -13,7 +13,7 @@ import jax.export
 import numpy as np
 
 from mmgrec_jax.errors import UserError
-from mmgrec_jax.files import read_json, sha256
+from mmgrec_jax.files import changed_file, read_json
 from mmgrec_jax.serving.recommendation import Catalogue, Recommendation
 
 PROGRAM, WEIGHTS, IDS = "program.jaxexport", "weights.npz", "ids.npz"
@@ -107,7 +107,7 @@ def _read_about(folder: Path) -> dict[str, Any]:
   for name, type_ in types.items():
     if not isinstance(about.get(name), type_):
       raise UserError(f"{path}: damaged ({name!r} is missing); export again.")
-  for name, digest in about["sha256"].items():
-    if not (folder / name).is_file() or sha256(folder / name) != digest:
-      raise UserError(f"{folder / name}: missing or damaged; export again.")
+  changed = changed_file(folder, about["sha256"])
+  if changed:
+    raise UserError(f"{changed}: missing or damaged; export again.")
   return about

@@ -74,11 +74,10 @@ def export(
     shaped(batch),
     shaped(batch, longest),
   )
-  titles = data.item_ids if data.titles is None else data.titles
   ids = {
     "user_ids": data.user_ids,
     "item_ids": data.item_ids,
-    "titles": titles.astype(str),
+    "titles": data.names.astype(str),
     "offset": rows.offset,
     "seen": rows.items,
   }

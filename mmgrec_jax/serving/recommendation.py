@@ -36,12 +36,12 @@ class Catalogue:
     name: str,
     user_ids: np.ndarray,
     item_ids: np.ndarray,
-    titles: np.ndarray | None,
+    titles: np.ndarray,
     rec_ids_IxM: np.ndarray | None,
   ):
     self._name = name
     self._user_ids, self._item_ids = user_ids, item_ids
-    self._titles = item_ids.astype(str) if titles is None else titles
+    self._titles = titles.astype(str)
     self._rec_ids_IxM = rec_ids_IxM
     self._user_row = _rows_by_id(user_ids)
     self._item_row = _rows_by_id(item_ids)
@@ -52,13 +52,9 @@ class Catalogue:
     Raises:
       UserError: there is no such user.
     """
-    row = self._user_row.get(str(user))
-    if row is None:
-      raise UserError(
-        f"user {user!r} is not in {self._name}, whose users are such as"
-        f" {str(self._user_ids[0])!r}; for someone new give a history."
-      )
-    return row
+    return self._find(
+      "user", user, self._user_row, "for someone new give a history"
+    )
 
   def item_row(self, item: Hashable) -> int:
     """An item's row.
@@ -66,11 +62,16 @@ class Catalogue:
     Raises:
       UserError: there is no such item.
     """
-    row = self._item_row.get(str(item))
+    return self._find("item", item, self._item_row, "give ids of the data set")
+
+  def _find(
+    self, kind: str, name: Hashable, rows: dict[str, int], mend: str
+  ) -> int:
+    row = rows.get(str(name))
     if row is None:
       raise UserError(
-        f"item {item!r} is not in {self._name}, whose items are such as"
-        f" {str(self._item_ids[0])!r}; give ids of the data set."
+        f"{kind} {name!r} is not in {self._name}, whose {kind}s are such as"
+        f" {next(iter(rows))!r}; {mend}."
       )
     return row
 

@@ -42,7 +42,7 @@ class Recommender:
       self.data.name,
       self.data.user_ids,
       self.data.item_ids,
-      self.data.titles,
+      self.data.names,
       None if rec_ids is None else rec_ids.tokens_IxM,
     )
     self._ranker = functools.lru_cache(8)(self._build_ranker)

@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from mmgrec_jax.errors import first_line
+
 
 class SaveFailed(RuntimeError):
   """A checkpoint could not be written: a full disk, most likely."""
@@ -54,10 +56,10 @@ class Checkpoints:
       try:
         return jax.device_get(dict(self._manager.restore(step, args=args)))
       except Exception as error:  # each layer below raises its own kind
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         print(
           f"{self.folder}: the checkpoint of step {step} is damaged"
-          f" ({reason[:200]}); going on from the one before, or anew."
+          f" ({first_line(error)[:200]}); going on from the one before, or"
+          " anew."
         )
         self._manager.delete(step)
     return None
@@ -77,8 +79,8 @@ class Checkpoints:
     try:
       yield
     except Exception as error:  # each layer below raises its own kind
-      reason = (str(error).strip() or type(error).__name__).splitlines()[0]
       raise SaveFailed(
-        f"{self.folder}: a checkpoint could not be written ({reason[:200]});"
-        " the one before is whole. Make room, then the same command goes on."
+        f"{self.folder}: a checkpoint could not be written"
+        f" ({first_line(error)[:200]}); the one before is whole. Make room,"
+        " then the same command goes on."
       ) from error

@@ -214,6 +214,7 @@ def _add_gcn(config: Config) -> None:
   """The paper's embedding stage."""
   config.embed = ConfigDict()  # the GCN of eq. 4-5, L_bpr of eq. 10
   config.embed.layers = 2
+  config.embed.fan_out = ()  # neighbours read a hop, the batch's first; () all
   config.embed.dropout = 0.0  # between layers
   config.embed.last_activation = False  # LeakyReLU after the last layer too
   config.embed.negatives = 1  # unseen items for each interaction
@@ -440,6 +441,16 @@ def check(config: Config) -> None:
       low_enough = True  # a floor may be anything; R^2 can be negative
     if not low_enough or (is_share and value >= 1):
       raise UserError(f"config.{key} = {value} is out of range.")
+  fan_out = config.embed.fan_out if "embed" in config else ()
+  if fan_out and (
+    len(fan_out) != config.embed.layers
+    or not all(isinstance(n, int) and n > 0 for n in fan_out)
+  ):
+    raise UserError(
+      f"config.embed.fan_out = {fan_out!r}: it needs a number of neighbours for"
+      f" each of the {config.embed.layers} layers, such as"
+      f" {(10,) * config.embed.layers!r}; or () for all neighbours."
+    )
   if config.system == "gat" and config.model.hidden % config.model.heads:
     raise UserError(
       f"config.model.heads = {config.model.heads}: it must divide"

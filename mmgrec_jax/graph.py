@@ -46,6 +46,30 @@ class Ell:
 Graph = jraph.GraphsTuple | Ell
 
 
+@struct.dataclass
+class Fan:
+  """U users and I items with up to F sampled neighbours each.
+
+  The rows of h that a convolution reads here are the U users and the users
+  sampled for items (I F), then the I items and those sampled for users (U F).
+
+  real_UxF, real_IxF: bool, which of the neighbours there are.
+  """
+
+  real_UxF: jax.Array
+  real_IxF: jax.Array
+
+  def parts(self, h_SxC: jax.Array) -> tuple[jax.Array, ...]:
+    """h of the users, of items' neighbours, of items, of users' neighbours."""
+    first_item = len(self.real_UxF) + self.real_IxF.size
+    user_side, item_side = h_SxC[:first_item], h_SxC[first_item:]
+    users, items = len(self.real_UxF), len(self.real_IxF)
+    return (
+      user_side[:users], user_side[users:], item_side[:items],
+      item_side[items:],
+    )  # fmt: skip
+
+
 def bipartite_graph(
   user_E: np.ndarray,
   item_E: np.ndarray,
@@ -106,12 +130,22 @@ def _rows(
   return Rows(*(jnp.asarray(a, jnp.int32) for a in arrays))
 
 
+def receivers(graph: Graph | Fan, h_NxC: jax.Array) -> jax.Array:
+  """Rows of h that a convolution makes anew: all, but in a `Fan`."""
+  if isinstance(graph, Fan):
+    user_UxC, _, item_IxC, _ = graph.parts(h_NxC)
+    return jnp.concatenate([user_UxC, item_IxC])
+  return h_NxC
+
+
 def neighbour_mean(
-  graph: Graph,
+  graph: Graph | Fan,
   h_NxC: jax.Array,
   linear: Callable[[jax.Array], jax.Array] = lambda h: h,
 ) -> jax.Array:
   """Mean of each node's neighbours; a node without any gets 0. [N, D].
+
+  In a `Fan` N are the `receivers`, and h has the rows it tells of.
 
   Args:
     linear: a linear map of rows, C to D, applied to the neighbours or, which is
@@ -123,6 +157,11 @@ def neighbour_mean(
     user_UxD = _mean(graph.of_users, graph.of_items, h_IxC, linear)
     item_IxD = _mean(graph.of_items, graph.of_users, h_UxC, linear)
     return jnp.concatenate([user_UxD, item_IxD])
+  if isinstance(graph, Fan):
+    _, users_KxC, _, items_KxC = graph.parts(h_NxC)
+    of_users_UxC = _mean_of_real(items_KxC, graph.real_UxF)
+    of_items_IxC = _mean_of_real(users_KxC, graph.real_IxF)
+    return linear(jnp.concatenate([of_users_UxC, of_items_IxC]))
   assert graph.senders is not None and graph.receivers is not None
   return jraph.segment_mean(
     linear(h_NxC)[graph.senders],
@@ -190,6 +229,13 @@ def _mean(there: Rows, back: Rows, h_SxC: jax.Array, linear) -> jax.Array:
   if len(h_SxC) > len(degree_Nx1):
     return linear(_sum(there, back, h_SxC) / degree_Nx1)
   return _sum(there, back, linear(h_SxC)) / degree_Nx1
+
+
+def _mean_of_real(h_KxC: jax.Array, real_NxF: jax.Array) -> jax.Array:
+  """Mean over each node's F rows of h that are real. [N, C]."""
+  h_NxFxC = h_KxC.reshape(*real_NxF.shape, h_KxC.shape[1])
+  sum_NxC = jnp.where(real_NxF[..., None], h_NxFxC, 0).sum(axis=1)
+  return sum_NxC / jnp.maximum(real_NxF.sum(axis=1, keepdims=True), 1)
 
 
 def _add_up(rows: Rows, h_SxD: jax.Array) -> jax.Array:

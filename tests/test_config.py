@@ -64,6 +64,8 @@ def test_a_wrong_key_or_type_names_the_fix(key, value, says):
     ("synthetic.n_users", 9, "no effect unless config.data is 'synthetic'"),
     ("generator.heads", 0, "config.generator.heads = 0 is out of range"),
     ("generator.dropout", 1.0, "config.generator.dropout = 1.0 is out of"),
+    ("embed.fan_out", (10,), r"each of the 2 layers, such as \(10, 10\)"),
+    ("embed.fan_out", (10, 0), "needs a number of neighbours"),
     ("evaluation.cutoffs", (5, 20), "must hold 10"),
     ("evaluation.beam_width", 20, "at least the largest"),
     ("evaluation.splits", ("test",), r"it is \('valid', 'test'\) or"),

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mmgrec_jax.graph import Graph
+from mmgrec_jax.data.neighbours import Neighbourhood
+from mmgrec_jax.graph import Fan, Graph
 from mmgrec_jax.nn import quantizer
 from mmgrec_jax.nn.dropout import Dropout
 from mmgrec_jax.nn.graph_conv import GraphConv
@@ -38,25 +39,38 @@ class GraphEncoder(nn.Module):
 
   @nn.compact
   def __call__(
-    self, graph: Graph, features_IxF: jax.Array, train: bool
+    self,
+    graph: Graph | Neighbourhood,
+    features_IxF: jax.Array,
+    train: bool,
   ) -> tuple[jax.Array, jax.Array]:
-    """Returns h_user [U, D] and h_item [I, D], float32."""
+    """Returns h_user [U, D] and h_item [I, D], float32.
+
+    Of a `Neighbourhood`, those of its batch alone.
+    """
     chex.assert_shape(features_IxF, (self.n_items, None))
     cf_IxD = self.param("item_cf", xavier, (self.n_items, self.width))
     user_Ux2D = self.param("user", xavier, (self.n_users, 2 * self.width))
+    fans: tuple[Graph | Fan, ...]
+    if not isinstance(graph, Neighbourhood):
+      fans, n_users = (graph,) * self.layers, self.n_users
+    else:
+      fans, n_users = graph.fans, len(graph.fans[-1].real_UxF)
+      user_Ux2D = user_Ux2D[graph.user_S]
+      features_IxF, cf_IxD = features_IxF[graph.item_S], cf_IxD[graph.item_S]
     multimodal_IxD = nn.Dense(
       self.width, use_bias=False, kernel_init=xavier, name="W"
     )(features_IxF)
     item_Ix2D = jnp.concatenate([multimodal_IxD, cf_IxD], axis=1)
     h = jnp.concatenate([user_Ux2D, item_Ix2D])
-    for layer in range(1, self.layers + 1):
+    for layer, fan in enumerate(fans, 1):
       last = layer == self.layers
-      h = GraphConv(self.width if last else 2 * self.width)(graph, h)
+      h = GraphConv(self.width if last else 2 * self.width)(fan, h)
       if not last or self.last_activation:
         h = nn.leaky_relu(h, 0.01)
       if not last:
         h = Dropout(self.dropout)(h, deterministic=not train)
-    return h[: self.n_users], h[self.n_users :]
+    return h[:n_users], h[n_users:]
 
 
 class RQVAE(nn.Module):

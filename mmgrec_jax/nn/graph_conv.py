@@ -3,7 +3,7 @@
 import jax
 from flax import linen as nn
 
-from mmgrec_jax.graph import Graph, neighbour_mean
+from mmgrec_jax.graph import Fan, Graph, neighbour_mean, receivers
 
 
 class GraphConv(nn.Module):
@@ -16,13 +16,13 @@ class GraphConv(nn.Module):
   use_bias: bool = False
 
   @nn.compact
-  def __call__(self, graph: Graph, h_NxC: jax.Array) -> jax.Array:
-    """[N, C] -> [N, features]."""
+  def __call__(self, graph: Graph | Fan, h_NxC: jax.Array) -> jax.Array:
+    """[N, C] -> [N, features]; of a `Fan` only the receivers' rows."""
     dense = lambda name, use_bias=False: nn.Dense(
       self.features,
       use_bias=use_bias,
       kernel_init=nn.initializers.xavier_uniform(),
       name=name,
     )
-    own_NxD = dense("W1", self.use_bias)(h_NxC)
+    own_NxD = dense("W1", self.use_bias)(receivers(graph, h_NxC))
     return own_NxD + neighbour_mean(graph, h_NxC, dense("W2"))

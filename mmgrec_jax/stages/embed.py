@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmgrec_jax.config import Config
-from mmgrec_jax.data import sampling
+from mmgrec_jax.data import neighbours, sampling
 from mmgrec_jax.data.dataset import TRAIN, Dataset
 from mmgrec_jax.evaluation.evaluate import evaluate
 from mmgrec_jax.files import is_made, write_arrays
@@ -19,7 +19,7 @@ from mmgrec_jax.stages.collaborative import train_vectors
 from mmgrec_jax.stages.load import joined_features, stage_key
 from mmgrec_jax.stages.rankers import inner_product_ranker
 from mmgrec_jax.stages.train import train
-from mmgrec_jax.training import embedding, parallel
+from mmgrec_jax.training import embedding, parallel, quantizing
 from mmgrec_jax.training.loop import Schedule
 from mmgrec_jax.workdir import Workdir
 
@@ -86,17 +86,18 @@ def _train_encoder(
   graph = bipartite_graph(
     *data.edges(TRAIN), data.n_users, data.n_items, config.graph
   )
+  rows = data.rows(TRAIN)
   inputs = embedding.EmbeddingData(
-    graph,
+    neighbours.users_of(rows, data.n_items) if config.embed.fan_out else graph,
     features,
-    sampling.on_device(data.rows(TRAIN), data.n_items),
+    sampling.on_device(rows, data.n_items),
   )
   vectors_of = parallel.everywhere(
     lambda params, inputs: encoder.apply(
-      {"params": params}, inputs.graph, inputs.features, train=False
+      {"params": params}, *inputs, train=False
     )
   )
-  inputs_on_all = parallel.replicate(inputs)
+  inputs_on_all = parallel.replicate((graph, features))
   ranker = inner_product_ranker(config, data, k=10)
 
   def validate(params) -> float:
@@ -127,10 +128,10 @@ def _train_rqvae(
   """The RQ-VAE on the final h, until it rebuilds it no better."""
   model = _rqvae(config)
   # It followed h while h moved; the final h deserves a fresh k-means start.
-  start = embedding.init_rqvae(
+  start = quantizing.init_rqvae(
     model, x_IxC, config.rqvae.codebook_start, stage_key(config, 2), config.seed
   )
-  task = embedding.rqvae_task(model, x_IxC, start, config.rqvae)
+  task = quantizing.rqvae_task(model, x_IxC, start, config.rqvae)
   schedule = Schedule.of(config.rqvae, config.train)
   best = train(folder, task, schedule, stage_key(config, 3), "embed/rqvae")
   out: Any = model.apply({"params": best}, x_IxC)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmgrec_jax.config import default_config
-from mmgrec_jax.data import sampling
+from mmgrec_jax.data import neighbours, sampling
 from mmgrec_jax.data.dataset import TRAIN
 from mmgrec_jax.decoding.trie import build_trie
 from mmgrec_jax.graph import bipartite_graph
@@ -53,15 +53,19 @@ def make_embedding_task(small_data):
     validate=lambda params: 0.0,
     quantize_features=False,
     graph="auto",
+    fan_out=(),
     **rqvae,
   ):
     settings = default_config()
-    settings.embed.update(batch_size=64, epochs=3, negatives=2)
+    settings.embed.update(batch_size=64, epochs=3, negatives=2, fan_out=fan_out)
     settings.rqvae.update(codebook_size=8, latent=4, batch_size=16, **rqvae)
+    rows = small_data.rows(TRAIN)
     inputs = embedding.EmbeddingData(
-      bipartite_graph(*small_data.edges(TRAIN), 40, 30, graph),
+      neighbours.users_of(rows, 30)
+      if fan_out
+      else bipartite_graph(*small_data.edges(TRAIN), 40, 30, graph),
       jnp.asarray(small_data.features["text"]),
-      sampling.on_device(small_data.rows(TRAIN), 30),
+      sampling.on_device(rows, 30),
     )
     return embedding.embedding_task(
       GraphEncoder(40, 30, width=8),

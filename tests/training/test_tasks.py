@@ -9,7 +9,7 @@ def assert_trees(a, b, **tolerance):
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
 
 
-@pytest.mark.parametrize("kind", ["generator", "embedding"])
+@pytest.mark.parametrize("kind", ["generator", "embedding", "sampled"])
 def test_one_device_equals_four(
   kind, make_generator_task, make_embedding_task, train, monkeypatch
 ):
@@ -18,6 +18,9 @@ def test_one_device_equals_four(
   make = {
     "generator": make_generator_task,
     "embedding": lambda: make_embedding_task(codebook_start="uniform"),
+    "sampled": lambda: make_embedding_task(
+      codebook_start="uniform", fan_out=(3, 2)
+    ),
   }
   four, _ = train(make[kind](), 5)
   with monkeypatch.context() as patch:
@@ -60,6 +63,18 @@ def test_both_forms_of_the_graph_train_alike(make_embedding_task, train):
   ell, _ = train(make_embedding_task(graph="ell"), 3)
   segment, _ = train(make_embedding_task(graph="segment"), 3)
   assert_trees(ell.params, segment.params, atol=1e-5)
+
+
+def test_sampled_neighbourhoods_of_all_neighbours_train_alike(
+  make_embedding_task, train
+):
+  make = lambda **kind: make_embedding_task(codebook_start="uniform", **kind)
+  whole, sampled = make(), make(fan_out=(40, 40))
+  assert_trees(whole.init(), sampled.init(), rtol=0, atol=0)
+  whole, _ = train(whole, 3)
+  sampled, _ = train(sampled, 3)
+  assert_trees(whole.params, sampled.params, atol=1e-5)
+  assert_trees(whole.extra.params, sampled.extra.params, atol=1e-4)
 
 
 def test_rqvae_moves_nothing_in_the_gcn(make_embedding_task, train):

@@ -1,0 +1,175 @@
+"""Training of the RQ-VAE: L_rqvae of eq. 10."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from mmgrec_jax.models.graph_rqvae import RQVAE, rqvae_loss
+from mmgrec_jax.nn import quantizer
+from mmgrec_jax.training import parallel
+from mmgrec_jax.training.loop import Task
+from mmgrec_jax.training.state import (
+  TrainState,
+  descend,
+  make_optimizer,
+  new_state,
+)
+
+# Rows that k-means starts from, at most: 1024 for each of 128 codewords.
+START_ROWS = 2**17
+
+
+def start_rows(n: int, seed: int) -> np.ndarray:
+  """Rows 0 … n-1, or START_ROWS of them."""
+  if n <= START_ROWS:
+    return np.arange(n)
+  return np.random.default_rng(seed).choice(n, START_ROWS, replace=False)
+
+
+def in_batches(
+  function: Callable[[jax.Array], jax.Array], row_N: np.ndarray, batch: int
+) -> jax.Array:
+  """A function of rows, int32 [batch] -> [batch, C], of any number. [N, C]."""
+  row_GxB = np.resize(row_N, (-(-len(row_N) // batch), batch))
+  parts = [function(jnp.asarray(row_B, jnp.int32)) for row_B in row_GxB]
+  return jnp.concatenate(parts)[: len(row_N)]
+
+
+def init_rqvae(
+  model: RQVAE, x_IxC: jax.Array, start: str, key: jax.Array, seed: int
+) -> Any:
+  """Parameters of the RQ-VAE, its codebooks from k-means of x's latents.
+
+  Args:
+    start: `kmeans` (on at most START_ROWS items) or `uniform` (as initialised).
+  """
+  if len(x_IxC) > START_ROWS:
+    x_IxC = x_IxC[start_rows(len(x_IxC), seed)]
+  params = model.init(key, x_IxC)["params"]
+  if start == "kmeans":
+    z_IxZ = model.apply({"params": params}, x_IxC)[0]
+    books = quantizer.kmeans_codebooks(
+      np.asarray(z_IxZ), model.levels, model.codebook_size, seed
+    )
+    params = {**params, "codebooks": jnp.asarray(books)}
+  return params
+
+
+def _reseed(
+  codebooks_MxLxZ: jax.Array,
+  usage_MxL: jax.Array,
+  quantized: quantizer.Quantized,
+  key: jax.Array,
+) -> jax.Array:
+  """Replaces codewords nobody used by residuals of the batch."""
+  levels, size, _ = codebooks_MxLxZ.shape
+  batch = quantized.codes_BxM.shape[0]
+  row_MxL = jax.random.randint(key, (levels, size), 0, batch)
+  level_Mx1 = jnp.arange(levels)[:, None]
+  fresh = quantized.residuals_MxBxD[level_Mx1, row_MxL]
+  return jnp.where(usage_MxL[..., None] == 0, fresh, codebooks_MxLxZ)
+
+
+def draw_items(
+  key: jax.Array, settings, n_items: int, axis_name: str | None
+) -> jax.Array:
+  """This device's share of a random batch of items. int32 [B]."""
+  batch = parallel.global_batch(settings.batch_size)
+  item_B = jax.random.randint(key, (batch,), 0, n_items)
+  return parallel.my_share(item_B, axis_name)
+
+
+def rqvae_update(
+  model: RQVAE,
+  optimizer: optax.GradientTransformation,
+  settings,
+  state: TrainState,
+  x_BxC: jax.Array,
+  epoch_ends: jax.Array,
+  key: jax.Array,
+  axis_name: str | None,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+  """One step of L_rqvae on a batch of items; state.extra counts usage.
+
+  At the end of an epoch codewords that no item chose in it are re-seeded.
+
+  Args:
+    x_BxC: of this device's share of the batch.
+  """
+
+  def loss(params):
+    mean, (terms, quantized) = rqvae_loss(model, params, x_BxC, settings.beta)
+    sums = jax.tree.map(lambda a: a * len(x_BxC), (mean, terms))
+    return sums[0], (sums[1], quantized)
+
+  gradient, metrics, quantized = parallel.mean_gradient(
+    loss, state.params, jnp.float32(len(x_BxC)), axis_name
+  )
+  if axis_name is not None:
+    gather = functools.partial(jax.lax.all_gather, axis_name=axis_name)
+    quantized = quantizer.Quantized(
+      gather(quantized.codes_BxM, axis=0, tiled=True),
+      gather(quantized.residuals_MxBxD, axis=1, tiled=True),
+      gather(quantized.codewords_MxBxD, axis=1, tiled=True),
+    )
+  params, opt_state = descend(optimizer, state, gradient)
+  level_M = jnp.arange(model.levels)
+  usage = state.extra.at[level_M[None], quantized.codes_BxM].add(1)
+  reseeded = _reseed(params["codebooks"], usage, quantized, key)
+  params["codebooks"] = jnp.where(epoch_ends, reseeded, params["codebooks"])
+  usage = jnp.where(epoch_ends, 0, usage)
+  return TrainState(state.step + 1, params, opt_state, usage), metrics
+
+
+def start_state(model, optimizer, params) -> TrainState:
+  usage = jnp.zeros((model.levels, model.codebook_size), jnp.int32)
+  return new_state(params, optimizer.init(params), usage)
+
+
+def rqvae_task(rqvae: RQVAE, x_IxC: jax.Array, params: Any, settings) -> Task:
+  """L_rqvae alone, once h is final, until items are rebuilt no better.
+
+  The reconstruction decides, not the whole loss: the codebook term grows with
+  the latents' scale, which on high-dimensional features would call the first
+  epoch the best.
+
+  Args:
+    x_IxC: what is quantized.
+    params: where the RQ-VAE starts from.
+    settings: `config.rqvae`; an epoch is `steps_per_epoch` batches.
+  """
+  steps = settings.steps_per_epoch
+  optimizer = make_optimizer(settings.optimizer, settings.epochs * steps)
+
+  def step(state, x_IxC, planned, key, *, axis_name=None):
+    del planned
+    batch_key, seed_key = jax.random.split(key)
+    item_B = draw_items(batch_key, settings, len(x_IxC), axis_name)
+    epoch_ends = (state.step + 1) % steps == 0
+    return rqvae_update(
+      rqvae, optimizer, settings, state, x_IxC[item_B], epoch_ends, seed_key,
+      axis_name,
+    )  # fmt: skip
+
+  def reconstruction(params, x):
+    _, (terms, _) = rqvae_loss(rqvae, params, x, settings.beta)
+    return terms["reconstruction"]
+
+  error = parallel.everywhere(reconstruction)
+  x_everywhere = parallel.replicate(x_IxC)
+  batch = parallel.global_batch(settings.batch_size)
+  return Task(
+    "rqvae",
+    x_IxC,
+    init=lambda: start_state(rqvae, optimizer, params),
+    plan=lambda data, key: (),
+    step=step,
+    validate=lambda params: -float(error(params, x_everywhere)[0]),
+    steps_per_epoch=steps,
+    samples_per_epoch=steps * batch,
+  )

@@ -135,6 +135,7 @@ def _shared_defaults() -> Config:
   config.seed = 0  # of everything random but the split
   config.width = 64  # D
   config.feature_norm = "zscore_l2"  # or none
+  config.model_shards = 1  # devices that share one copy of all tables
   config.graph = "auto"  # ell on a CPU, segment (jraph) elsewhere
 
   config.synthetic = ConfigDict()  # used when data is 'synthetic'
@@ -513,11 +514,14 @@ def to_json(config: Config) -> str:
 
 
 def differences(old: dict, new: dict) -> list[str]:
-  """One line for each setting that is not the same."""
+  """One line for each setting that is not the same.
+
+  But for `model_shards`: a run may go on on other devices.
+  """
   a, b = dict(flatten(old)), dict(flatten(new))
   as_text = lambda tree, key: json.dumps(tree.get(key))
   return [
     f"config.{key}: {as_text(a, key)} there, {as_text(b, key)} now"
     for key in sorted(a | b)
-    if as_text(a, key) != as_text(b, key)
+    if key != "model_shards" and as_text(a, key) != as_text(b, key)
   ]

@@ -53,7 +53,7 @@ def run(config: Config, path: str | Path, tensorboard: bool = False) -> dict:
   """
   data = _begin(config)
   folder = Workdir(path, config, data, tensorboard)
-  with folder.held():
+  with folder.held(), parallel.shared_by(config.model_shards):
     systems = {
       "popularity": inner_product_system(
         config, data, results.popularity_vectors(data)
@@ -119,6 +119,7 @@ def dry_run(config: Config) -> None:
     rough.recid.ignore_health = True
     rough.evaluation.rescore = ()
   with (
+    parallel.shared_by(config.model_shards),
     tempfile.TemporaryDirectory() as scratch,
     contextlib.redirect_stdout(io.StringIO()),  # of the health of such Rec-IDs
   ):

@@ -61,6 +61,7 @@ def embedding_task(
     rqvae_settings.optimizer, settings.epochs * steps
   )
 
+  @jax.jit
   def around(data, key, user_B, item_C):
     return neighbours.draw_neighbourhood(
       key, data.interactions, data.graph, user_B, item_C, settings.fan_out

@@ -1,9 +1,13 @@
-"""Data parallelism over all devices: everything about pmap is here.
+"""Programs on all devices: everything about pmap is here.
 
-With several processes each sees the part of an array that its own devices have.
+Each device has a copy of every array, unless several share one: see
+`shared_by`, and sharded.py for how. With several processes each sees the part
+of an array that its own devices have.
 """
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -11,8 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmgrec_jax import hosts
+from mmgrec_jax.errors import UserError
+from mmgrec_jax.training import sharded
 
 AXIS = "device"
+# None: each device has its own copy.
+_MESH = contextvars.ContextVar[Any]("mesh", default=None)
 
 
 def devices() -> list:
@@ -26,17 +34,82 @@ def own_places() -> list[int]:
   return [i for i, d in enumerate(devices()) if d.process_index == own]
 
 
-def everywhere(function: Callable, **options) -> Callable:
-  """pmap over `devices`, with `AXIS` as the axis's name."""
-  return jax.pmap(function, axis_name=AXIS, devices=devices(), **options)
+@contextlib.contextmanager
+def shared_by(shards: int) -> Iterator[None]:
+  """Inside, so many devices have one copy of all long arrays together.
+
+  What is made inside before it is placed lies in the host's memory.
+
+  Args:
+    shards: `config.model_shards`; 1: each device has its own copy.
+
+  Raises:
+    UserError: it does not divide the number of devices, or there are several
+      processes.
+  """
+  if shards == 1:
+    yield
+    return
+  n = len(devices())
+  if n % shards:
+    raise UserError(
+      f"config.model_shards = {shards}: it must divide the number of devices,"
+      f" {n}."
+    )
+  if not hosts.alone():
+    raise UserError(
+      f"config.model_shards = {shards}: only 1 is for several processes; start"
+      " one alone."
+    )
+  before = _MESH.set(sharded.grid(devices(), shards))
+  try:
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+      yield
+  finally:
+    _MESH.reset(before)
+
+
+def everywhere(
+  function: Callable,
+  donate_argnums: int | tuple[int, ...] = (),
+  static_argnums: int | tuple[int, ...] = (),
+  in_axes: Any = 0,
+) -> Callable:
+  """Compiles for `devices`; takes and returns what `replicate` does.
+
+  `AXIS` is the axis's name, but there is none where devices share copies: the
+  function then sees all of a batch.
+
+  Args:
+    in_axes: as of pmap: None for what is not replicated.
+  """
+  if mesh := _MESH.get():
+    return sharded.program(
+      function,
+      mesh,
+      donate_argnums=donate_argnums,
+      static_argnums=static_argnums,
+    )
+  return jax.pmap(
+    function,
+    axis_name=AXIS,
+    devices=devices(),
+    in_axes=in_axes,
+    donate_argnums=donate_argnums,
+    static_broadcasted_argnums=static_argnums,
+  )
 
 
 def replicate(tree: Any) -> Any:
   """A copy of every array on each local device, [devices, ...].
 
+  Where devices share copies: one, as `sharded.place` has it.
+
   Placed as pmap over `AXIS` places its results, or each program would be
   compiled twice: for the first call and for those after it.
   """
+  if mesh := _MESH.get():
+    return sharded.place(tree, mesh)
   own = [devices()[i] for i in own_places()]
   mesh = jax.sharding.Mesh(np.array(own), (AXIS,))
   by_device = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
@@ -51,6 +124,8 @@ def replicate(tree: Any) -> Any:
 
 def unreplicate(tree: Any) -> Any:
   """One host copy (NumPy) of what is the same on every device."""
+  if _MESH.get():
+    return sharded.fetch(tree)
   return jax.device_get(jax.tree.map(lambda a: a[0], tree))
 
 
@@ -67,7 +142,8 @@ def global_batch(size: int) -> int:
 def my_share(batch: jax.Array, axis_name: str | None) -> jax.Array:
   """This device's slice of an array [B, ...]; all of it without an axis."""
   if axis_name is None:
-    return batch
+    mesh = _MESH.get()
+    return sharded.over_devices(batch, mesh) if mesh else batch
   n = jax.lax.axis_size(axis_name)
   share = batch.shape[0] // n
   start = jax.lax.axis_index(axis_name) * share
@@ -111,6 +187,8 @@ def run_steps(step: Callable, plan: Callable, steps_per_epoch: int) -> Callable:
     steps must lie in one epoch. The state is donated.
   """
 
+  axis_name = None if _MESH.get() else AXIS
+
   def run(state, data, key, n):
     epoch_key, steps_key = jax.random.split(key)
     epoch = state.step // steps_per_epoch
@@ -118,15 +196,15 @@ def run_steps(step: Callable, plan: Callable, steps_per_epoch: int) -> Callable:
 
     def body(state, _):
       step_key = jax.random.fold_in(steps_key, state.step)
-      return step(state, data, planned, step_key, axis_name=AXIS)
+      return step(state, data, planned, step_key, axis_name=axis_name)
 
     return jax.lax.scan(body, state, None, length=n)
 
   return everywhere(
     run,
-    in_axes=(0, 0, None, None),
-    static_broadcasted_argnums=3,
     donate_argnums=0,
+    static_argnums=3,
+    in_axes=(0, 0, None, None),
   )
 
 
@@ -159,8 +237,11 @@ def map_users(
     NumPy arrays [n, ...]. The devices are at work meanwhile.
   """
 
+  shared = _MESH.get() is not None
+
   def all_batches(arguments, users_GxB):
-    return jax.lax.map(lambda u: function(arguments, u), users_GxB)
+    share = lambda u: my_share(u, None) if shared else u
+    return jax.lax.map(lambda u: function(arguments, share(u)), users_GxB)
 
   compiled = everywhere(all_batches)
 
@@ -170,13 +251,12 @@ def map_users(
     size = min(batch_size, 1 << (-(-len(users) // n) - 1).bit_length())
     groups = -(-len(users) // (n * size))
     padded = np.resize(users, n * groups * size).astype(np.int32)
-    own = padded.reshape(n, groups, size)[own_places()]
-    out = compiled(arguments, own)
-    flat = lambda a: a.reshape(-1, *a.shape[3:])[: len(users)]
-
-    def finish():
-      return jax.tree.map(flat, hosts.of_all(jax.tree.map(np.asarray, out)))
-
-    return finish
+    flat = lambda a, axes: a.reshape(-1, *a.shape[axes:])[: len(users)]
+    if shared:  # Every group is for all devices.
+      out = compiled(arguments, padded.reshape(groups, n * size))
+      return lambda: jax.tree.map(lambda a: flat(a, 2), unreplicate(out))
+    out = compiled(arguments, padded.reshape(n, groups, size)[own_places()])
+    of_all = lambda: hosts.of_all(jax.tree.map(np.asarray, out))
+    return lambda: jax.tree.map(lambda a: flat(a, 3), of_all())
 
   return run

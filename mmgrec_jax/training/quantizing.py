@@ -169,7 +169,9 @@ def rqvae_task(rqvae: RQVAE, x_IxC: jax.Array, params: Any, settings) -> Task:
     init=lambda: start_state(rqvae, optimizer, params),
     plan=lambda data, key: (),
     step=step,
-    validate=lambda params: -float(error(params, x_everywhere)[0]),
+    validate=lambda params: (
+      -float(parallel.unreplicate(error(params, x_everywhere)))
+    ),
     steps_per_epoch=steps,
     samples_per_epoch=steps * batch,
   )

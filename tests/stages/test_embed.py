@@ -6,6 +6,7 @@ import pytest
 from mmgrec_jax.config import default_config
 from mmgrec_jax.data.folder import save_dataset
 from mmgrec_jax.stages.embed import embed
+from mmgrec_jax.training import parallel, sharded
 from mmgrec_jax.workdir import Workdir
 
 
@@ -21,12 +22,13 @@ def config(small_data, tmp_path):
   return config
 
 
-def test_the_stage_trains_on_sampled_neighbourhoods(
-  config, small_data, tmp_path, one_device
+def test_the_stage_trains_on_sampled_neighbourhoods_in_shared_tables(
+  config, small_data, tmp_path, monkeypatch
 ):
-  vectors = embed(
-    config, small_data, Workdir(tmp_path / "run", config, small_data)
-  )
+  monkeypatch.setattr(sharded, "LEAST", 20)
+  folder = Workdir(tmp_path / "run", config, small_data)
+  with parallel.shared_by(2):
+    vectors = embed(config, small_data, folder)
   assert vectors.user_UxD.shape == (40, 8) and vectors.item_IxD.shape == (30, 8)
   assert np.isfinite(vectors.item_IxD).all()
   log = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()

@@ -71,10 +71,10 @@ def test_sampled_neighbourhoods_of_all_neighbours_train_alike(
   make = lambda **kind: make_embedding_task(codebook_start="uniform", **kind)
   whole, sampled = make(), make(fan_out=(40, 40))
   assert_trees(whole.init(), sampled.init(), rtol=0, atol=0)
-  whole, _ = train(whole, 3)
-  sampled, _ = train(sampled, 3)
-  assert_trees(whole.params, sampled.params, atol=1e-5)
-  assert_trees(whole.extra.params, sampled.extra.params, atol=1e-4)
+  whole, _ = train(whole, 5)
+  sampled, _ = train(sampled, 5)
+  assert_trees(whole.params, sampled.params, atol=2e-5)
+  assert_trees(whole.extra.params, sampled.extra.params, atol=2e-4)
 
 
 def test_rqvae_moves_nothing_in_the_gcn(make_embedding_task, train):

@@ -1,7 +1,5 @@
 """Stage 2: Graph RQ-VAE turns interactions and features into vectors."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -134,10 +132,5 @@ def _train_rqvae(
   task = quantizing.rqvae_task(model, x_IxC, start, config.rqvae)
   schedule = Schedule.of(config.rqvae, config.train)
   best = train(folder, task, schedule, stage_key(config, 3), "embed/rqvae")
-  out: Any = model.apply({"params": best}, x_IxC)
-  _, x_hat, quantized = out
-  x = np.asarray(x_IxC)
-  return {
-    "codes": np.asarray(quantized.codes_BxM),
-    "r2": np.array(r_squared(x, np.asarray(x_hat))),
-  }
+  codes, x_hat = quantizing.quantize(model, best, x_IxC)
+  return {"codes": codes, "r2": np.array(r_squared(np.asarray(x_IxC), x_hat))}

@@ -69,6 +69,11 @@ def shared_by(shards: int) -> Iterator[None]:
     _MESH.reset(before)
 
 
+def axis() -> str | None:
+  """The axis's name in programs; None where devices share copies."""
+  return None if _MESH.get() else AXIS
+
+
 def everywhere(
   function: Callable,
   donate_argnums: int | tuple[int, ...] = (),
@@ -77,8 +82,7 @@ def everywhere(
 ) -> Callable:
   """Compiles for `devices`; takes and returns what `replicate` does.
 
-  `AXIS` is the axis's name, but there is none where devices share copies: the
-  function then sees all of a batch.
+  Without an `axis` the function sees all of a batch.
 
   Args:
     in_axes: as of pmap: None for what is not replicated.
@@ -187,7 +191,7 @@ def run_steps(step: Callable, plan: Callable, steps_per_epoch: int) -> Callable:
     steps must lie in one epoch. The state is donated.
   """
 
-  axis_name = None if _MESH.get() else AXIS
+  axis_name = axis()
 
   def run(state, data, key, n):
     epoch_key, steps_key = jax.random.split(key)
@@ -237,7 +241,7 @@ def map_users(
     NumPy arrays [n, ...]. The devices are at work meanwhile.
   """
 
-  shared = _MESH.get() is not None
+  shared = axis() is None
 
   def all_batches(arguments, users_GxB):
     share = lambda u: my_share(u, None) if shared else u

@@ -22,6 +22,8 @@ from mmgrec_jax.training.state import (
 
 # Rows that k-means starts from, at most: 1024 for each of 128 codewords.
 START_ROWS = 2**17
+# Rows that go through the whole RQ-VAE at a time.
+ROWS = 2**16
 
 
 def start_rows(n: int, seed: int) -> np.ndarray:
@@ -32,12 +34,49 @@ def start_rows(n: int, seed: int) -> np.ndarray:
 
 
 def in_batches(
-  function: Callable[[jax.Array], jax.Array], row_N: np.ndarray, batch: int
-) -> jax.Array:
-  """A function of rows, int32 [batch] -> [batch, C], of any number. [N, C]."""
+  function: Callable[[jax.Array], Any], row_N: np.ndarray, batch: int
+) -> Any:
+  """A function of rows, int32 [batch] -> arrays [batch, ...], of any number."""
   row_GxB = np.resize(row_N, (-(-len(row_N) // batch), batch))
   parts = [function(jnp.asarray(row_B, jnp.int32)) for row_B in row_GxB]
-  return jnp.concatenate(parts)[: len(row_N)]
+  join = lambda *of_batches: jnp.concatenate(of_batches)[: len(row_N)]
+  return jax.tree.map(join, *parts)
+
+
+def quantize(
+  model: RQVAE, params: Any, x_IxC: jax.Array
+) -> tuple[np.ndarray, np.ndarray]:
+  """Semantic tokens of all items, int32 [I, M - 1], and x rebuilt [I, C]."""
+
+  @jax.jit
+  def of_rows(row_B):
+    out: Any = model.apply({"params": params}, x_IxC[row_B])
+    _, x_hat_BxC, quantized = out
+    return quantized.codes_BxM, x_hat_BxC
+
+  rows = np.arange(len(x_IxC))
+  return jax.device_get(in_batches(of_rows, rows, min(len(rows), ROWS)))
+
+
+def mean_error(
+  model: RQVAE, params: Any, x_IxC: jax.Array, beta: float
+) -> jax.Array:
+  """L_rqvae's reconstruction, mean over all items, ROWS at a time."""
+
+  def of_rows(x_BxC):
+    _, (terms, _) = rqvae_loss(model, params, x_BxC, beta)
+    return terms["reconstruction"]
+
+  chunks = len(x_IxC) // ROWS
+  whole = chunks * ROWS
+  if not chunks:
+    return of_rows(x_IxC)
+  # A chunk is every so-many-th row: tables split by rows stay so.
+  x_GxBxC = jnp.swapaxes(x_IxC[:whole].reshape(ROWS, chunks, -1), 0, 1)
+  total = ROWS * jax.lax.map(of_rows, x_GxBxC).sum()
+  if whole < len(x_IxC):
+    total += (len(x_IxC) - whole) * of_rows(x_IxC[whole:])
+  return total / len(x_IxC)
 
 
 def init_rqvae(
@@ -156,11 +195,9 @@ def rqvae_task(rqvae: RQVAE, x_IxC: jax.Array, params: Any, settings) -> Task:
       axis_name,
     )  # fmt: skip
 
-  def reconstruction(params, x):
-    _, (terms, _) = rqvae_loss(rqvae, params, x, settings.beta)
-    return terms["reconstruction"]
-
-  error = parallel.everywhere(reconstruction)
+  error = parallel.everywhere(
+    lambda params, x_IxC: mean_error(rqvae, params, x_IxC, settings.beta)
+  )
   x_everywhere = parallel.replicate(x_IxC)
   batch = parallel.global_batch(settings.batch_size)
   return Task(

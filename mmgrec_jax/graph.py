@@ -61,13 +61,9 @@ class Fan:
 
   def parts(self, h_SxC: jax.Array) -> tuple[jax.Array, ...]:
     """h of the users, of items' neighbours, of items, of users' neighbours."""
-    first_item = len(self.real_UxF) + self.real_IxF.size
-    user_side, item_side = h_SxC[:first_item], h_SxC[first_item:]
     users, items = len(self.real_UxF), len(self.real_IxF)
-    return (
-      user_side[:users], user_side[users:], item_side[:items],
-      item_side[items:],
-    )  # fmt: skip
+    lengths = (users, self.real_IxF.size, items, self.real_UxF.size)
+    return tuple(jnp.split(h_SxC, np.cumsum(lengths[:-1])))
 
 
 def bipartite_graph(

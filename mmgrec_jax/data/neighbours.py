@@ -43,8 +43,8 @@ class Neighbourhood:
 def users_of(rows: Rows, n_items: int) -> UsersOf:
   """From the items of each user."""
   user_E = np.repeat(np.arange(len(rows.lengths)), rows.lengths)
-  offset = np.searchsorted(np.sort(rows.items), np.arange(n_items + 1))
   by_item_E = np.argsort(rows.items, kind="stable")
+  offset = np.searchsorted(rows.items[by_item_E], np.arange(n_items + 1))
   return UsersOf(
     jnp.asarray(offset, jnp.int32), jnp.asarray(user_E[by_item_E], jnp.int32)
   )

@@ -163,9 +163,9 @@ def to_markdown(
     table.append(
       [
         row,
-        *(_text(found["test"][metric], ".4f") for metric in metrics),
-        _text(found["training_seconds"], ".0f"),
-        _text(found["seconds_per_1000_users"], ".3f"),
+        *(mean_and_sd(found["test"][metric], ".4f") for metric in metrics),
+        mean_and_sd(found["training_seconds"], ".0f"),
+        mean_and_sd(found["seconds_per_1000_users"], ".3f"),
         ", ".join(map(str, found["seeds"])),
         *(of_row.get(row, "") for of_row in columns.values()),
       ]
@@ -225,7 +225,8 @@ def _head(metric: str) -> str:
   return metric.replace("recall", "Recall").replace("ndcg", "NDCG")
 
 
-def _text(of: Mapping[str, Any], form: str) -> str:
+def mean_and_sd(of: Mapping[str, Any], form: str) -> str:
+  """What `over_seeds` found, as text; `form` is of each number."""
   spread = "" if of["sd"] is None else f" ± {of['sd']:{form}}"
   return f"{of['mean']:{form}}{spread}"
 

@@ -115,6 +115,17 @@ def chosen_data_sets(datasets: str) -> dict[str, str]:
   return chosen
 
 
+def seeds_of(number: int) -> range:
+  """So many, from 0.
+
+  Raises:
+    UserError: none.
+  """
+  if number < 1:
+    raise UserError(f"--seeds={number}: how many there are, 1 or more.")
+  return range(number)
+
+
 def config_file(name: str) -> Path:
   return Path("configs") / f"{name}.py"
 
@@ -125,15 +136,14 @@ def main(number: int, argv: Sequence[str]) -> None:
 
   def plan() -> list[Run]:
     rows = runs.chosen_rows(given.models, list(TABLES[number]))
-    if given.seeds < 1:
-      raise UserError(f"--seeds={given.seeds}: how many there are, 1 or more.")
+    seeds = seeds_of(given.seeds)
     planned = []
     for name, folder in chosen_data_sets(given.datasets).items():
       planned += runs.plan_runs(
         str(config_file(name)),
         settings | ({"data": folder} if folder else {}),
         {row: TABLES[number][row].variant for row in rows},
-        range(given.seeds),
+        seeds,
         given.out / name,
       )
     return planned

@@ -37,6 +37,7 @@ class LightGT(nn.Module):
 
   width: int
   layers: int = 2
+  heads: int = 1
   history_length: int = 20
   id_share: float = 0.05
   dropout: float = 0.1
@@ -79,7 +80,11 @@ class LightGT(nn.Module):
       x.append(DenseOfUnitRows(D, name=f"{m}_linear")(f_IxF))
       position = nn.Dense(D, name=f"{m}_position")
       encoder = Encoder(
-        self.layers, self.temperature, self.dropout, name=f"{m}_encoder"
+        self.layers,
+        self.heads,
+        self.temperature,
+        self.dropout,
+        name=f"{m}_encoder",
       )
       out_BxD = encoder(
         jnp.concatenate([own_UxD, x[-1]]),
@@ -118,15 +123,17 @@ class DenseOfUnitRows(nn.Module):
 
 
 class Encoder(nn.Module):
-  """Layers of light self-attention: no residual, no feed-forward, one head.
+  """Layers of light self-attention: no residual, no feed-forward.
 
-  h' = LayerNorm(attention of (h + r_l) to (h + r_l) over h). As attention has
-  one head, W^Q W^K^T and W^V W^O are one matrix each; b^K has no effect. Before
-  the first layer a token is what its node is, so nodes are projected, not
-  tokens. After the last only the user's own token counts.
+  h' = LayerNorm(attention of (h + r_l) to (h + r_l) over h). Heads are as wide
+  as h and what they read is added up, so W^Q W^K^T and W^V W^O are one matrix
+  each; b^K has no effect. Before the first layer a token is what its node is,
+  so nodes are projected, not tokens. After the last only the user's own token
+  counts.
   """
 
   layers: int
+  heads: int
   temperature: float
   dropout: float
 
@@ -146,54 +153,66 @@ class Encoder(nn.Module):
       r: of each layer, what is added to it for queries and keys. [N, D]
       node_BxT: the tokens.  valid_BxT: False for padding.
     """
-    L, D = self.layers, h_NxD.shape[1]
-    xavier = nn.initializers.variance_scaling(
-      1.0, "fan_avg", "uniform", batch_axis=(0, 1)
+    L, A, D = self.layers, self.heads, h_NxD.shape[1]
+    xavier = lambda *axes: nn.initializers.variance_scaling(
+      1.0, "fan_avg", "uniform", batch_axis=axes
     )
     zeros, ones = nn.initializers.zeros, nn.initializers.ones
-    # Of queries, keys, values and what attention gives.
-    W_4xLxDxD = self.param("kernel", xavier, (4, L, D, D))
-    b_4xLxD = self.param("bias", zeros, (4, L, D))
-    (W_q, W_k, W_v, W_o), (b_q, _, b_v, b_o) = W_4xLxDxD, b_4xLxD
+    # Of queries, keys and values; of what attention gives.
+    W_3xLxAxDxD = self.param("kernel", xavier(0, 1, 2), (3, L, A, D, D))
+    b_3xLxAxD = self.param("bias", zeros, (3, L, A, D))
+    W_o_LxDxD = self.param("out_kernel", xavier(0), (L, D, D))
+    b_o_LxD = self.param("out_bias", zeros, (L, D))
     scale_LxD = self.param("norm_scale", ones, (L, D))
     shift_LxD = self.param("norm_bias", zeros, (L, D))
+    (W_q, W_k, W_v), (b_q, _, b_v) = W_3xLxAxDxD, b_3xLxAxD
     rate = self.dropout if train else 0.0
     who_asks = [slice(None)] * (L - 1) + [slice(1)]
 
-    def queries(n, x_QxD):
-      q_QxD = x_QxD @ (W_q[n] @ W_k[n].T) + (W_k[n] @ b_q[n])[None]
+    def queries(n, a, x_QxD):
+      q_QxD = x_QxD @ (W_q[n, a] @ W_k[n, a].T) + (W_k[n, a] @ b_q[n, a])[None]
       return q_QxD / (D**0.5 * self.temperature)
 
-    def values(n, h_QxD):
-      return h_QxD @ (W_v[n] @ W_o[n])
+    def values(n, a, h_QxD):
+      return h_QxD @ (W_v[n, a] @ W_o_LxDxD[n])
 
-    def attention(n, q_QxD, x_TxD, valid_T, key):
+    def attention(n, a, q_QxD, x_TxD, valid_T, key):
       p_QxT = nn.softmax(jnp.where(valid_T[None], q_QxD @ x_TxD.T, -jnp.inf))
       if not rate:
         return p_QxT
-      key = jax.random.fold_in(key, n)
+      key = jax.random.fold_in(key, n * A + a)
       keep_QxT = jax.random.bernoulli(key, 1 - rate, p_QxT.shape)
       return jnp.where(keep_QxT, p_QxT / (1 - rate), 0)
 
-    def finish(n, out_QxD, p_QxT):
+    def read(n, a, p_QxT, read_QxD):
       # Dropout leaves rows of p with other sums than 1.
       sum_Qx1 = p_QxT.sum(axis=1, keepdims=True)
-      out_QxD += sum_Qx1 * (b_v[n] @ W_o[n])[None] + b_o[n][None]
+      return read_QxD + sum_Qx1 * (b_v[n, a] @ W_o_LxDxD[n])[None]
+
+    def finish(n, of_heads):
+      out_QxD = sum(of_heads) + b_o_LxD[n][None]
       out_QxD = nn.standardize(out_QxD, axis=-1, epsilon=1e-5)
       return out_QxD * scale_LxD[n][None] + shift_LxD[n][None]
 
     x_NxD = h_NxD + r[0]
-    q_NxD, v_NxD = queries(0, x_NxD), values(0, h_NxD)
+    q = [queries(0, a, x_NxD) for a in range(A)]
+    v = [values(0, a, h_NxD) for a in range(A)]
 
     def encode(row):
       node_T, valid_T, key = row
-      q = q_NxD[node_T[who_asks[0]]]
-      p = attention(0, q, x_NxD[node_T], valid_T, key)
-      h = finish(0, p @ v_NxD[node_T], p)
+      heads = []
+      for a in range(A):
+        asks_QxD, x_TxD = q[a][node_T[who_asks[0]]], x_NxD[node_T]
+        p = attention(0, a, asks_QxD, x_TxD, valid_T, key)
+        heads.append(read(0, a, p, p @ v[a][node_T]))
+      h = finish(0, heads)
       for n in range(1, L):
-        x = h + r[n][node_T]
-        p = attention(n, queries(n, x[who_asks[n]]), x, valid_T, key)
-        h = finish(n, values(n, p @ h), p)
+        x, heads = h + r[n][node_T], []
+        for a in range(A):
+          asks_QxD = queries(n, a, x[who_asks[n]])
+          p = attention(n, a, asks_QxD, x, valid_T, key)
+          heads.append(read(n, a, p, values(n, a, p @ h)))
+        h = finish(n, heads)
       return h[0]
 
     key = self.make_rng("dropout") if rate else jax.random.key(0)

@@ -93,6 +93,7 @@ MODELS = {
   },
   "lightgt": {
     "layers": 2,  # of LightGCN and of the encoders
+    "heads": 1,  # of the encoders, each as wide as a vector
     "history_length": 20,
     "id_share": 0.5,  # of the score; 0.05 in the public code
     "dropout": 0.1,  # of attention

@@ -36,15 +36,19 @@ def tree(found, kind):
 
   def encoder(name):
     layers = [f"{name}.layers.{n}" for n in range(2)]
-    linear = [
-      [dense(f"{layer}.self_attn.0.{part}_proj") for layer in layers]
-      for part in ("q_in", "k_in", "v_in", "out")
-    ]
-    stack = lambda what: np.array([[p[what] for p in row] for row in linear])
+    linear = lambda part, what: np.array(
+      [dense(f"{layer}.self_attn.0.{part}_proj")[what] for layer in layers]
+    )
+    # Of one head.
+    stack = lambda what: np.array(
+      [linear(f"{part}_in", what)[:, None] for part in "qkv"]
+    )
     norm = lambda what: np.array([get(f"{at}.norm1.{what}") for at in layers])
     return {
       "kernel": stack("kernel"),
       "bias": stack("bias"),
+      "out_kernel": linear("out", "kernel"),
+      "out_bias": linear("out", "bias"),
       "norm_scale": norm("weight"),
       "norm_bias": norm("bias"),
     }
@@ -108,6 +112,27 @@ def test_vectors_and_scores_equal_the_oracle(found, inputs, tiny_triples):
   for m, z_BxD, x_IxD in zip("atv", (a, t, v), x, strict=True):
     np.testing.assert_allclose(z_BxD, found[f"{m}_out"], atol=1e-5)
     np.testing.assert_allclose(x_IxD, found[m], atol=1e-5)
+
+
+def test_heads_add_up(found, inputs):
+  """Two heads that are one head's half each, in what they read, are that head;
+  a head that looks elsewhere changes the vectors."""
+  one = as_float32(tree(found, "param"))
+
+  def two_heads(look_elsewhere):
+    params = dict(one)
+    for m in "atv":
+      encoder = dict(one[f"{m}_encoder"])
+      for name in ("kernel", "bias"):
+        array = encoder[name].at[2].multiply(0.5)
+        array = jnp.concatenate([array, array], axis=2)
+        encoder[name] = array.at[0, :, 1].multiply(1 - 3 * look_elsewhere)
+      params[f"{m}_encoder"] = encoder
+    return embed(model_of(found, heads=2), params, inputs).user_BxD
+
+  expected = embed(model_of(found), one, inputs).user_BxD
+  np.testing.assert_allclose(two_heads(0), expected, atol=1e-6)
+  assert np.abs(two_heads(1) - expected).max() > 1e-3
 
 
 def test_with_the_ids_alone_it_scores_as_lightgcn(found, tiny_inputs):

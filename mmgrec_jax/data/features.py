@@ -61,27 +61,35 @@ def present_rows(feature_IxD: np.ndarray) -> np.ndarray:
   return np.any(feature_IxD != 0, axis=1)
 
 
-def normalise_features(feature_IxD: np.ndarray, how: str) -> np.ndarray:
+def normalise_features(
+  feature_IxD: np.ndarray, how: str, scale_of_I: np.ndarray | None = None
+) -> np.ndarray:
   """Columns z-scored, then rows L2-normalised; 'none' leaves them alone.
 
   Raw scales differ by orders of magnitude between modalities and sink models
   that use them directly. A constant column becomes 0, not NaN. What is missing
   has no part in mean and deviation, and stays 0.
+
+  Args:
+    scale_of_I: bool, the items that mean and deviation are of; None: all.
   """
   if how == "none":
     return feature_IxD.astype(np.float32)
   present_I = present_rows(feature_IxD)
-  if not present_I.any():
+  counted_P = np.full(present_I.sum(), True)
+  if scale_of_I is not None:
+    counted_P = scale_of_I[present_I]
+  if not counted_P.any():
     return np.zeros(feature_IxD.shape, np.float32)
-  out_PxD = np.empty((present_I.sum(), feature_IxD.shape[1]), np.float32)
+  out_PxD = np.empty((len(counted_P), feature_IxD.shape[1]), np.float32)
   square_P = np.zeros(len(out_PxD))
   # A few columns at a time: float64 copies of all would be most of the memory
   # that a run takes.
   for start in range(0, feature_IxD.shape[1], 64):
     columns = slice(start, start + 64)
     x = feature_IxD[present_I, columns].astype(np.float64)
-    x -= x.mean(axis=0)
-    deviation = x.std(axis=0)
+    x -= x[counted_P].mean(axis=0)
+    deviation = x[counted_P].std(axis=0)
     x /= np.where(deviation > 1e-12, deviation, 1)
     square_P += (x**2).sum(axis=1)
     out_PxD[:, columns] = x

@@ -29,6 +29,7 @@ from mmgrec_jax.serving.trained import (
   Trained,
   read_vectors,
   reload_generator,
+  vectors_file,
   weight,
 )
 from mmgrec_jax.stages.rankers import Search, beams_of
@@ -67,7 +68,7 @@ class InnerProduct:
   rec_ids = None
 
   def __init__(self, run: Trained):
-    self.vectors: Any = tuple(read_vectors(run.folder / "vectors.npz"))
+    self.vectors: Any = tuple(read_vectors(vectors_file(run)))
 
   def recommend(self, k: int) -> Recommend:
     def best(params, user_B, history_BxH):

@@ -19,6 +19,9 @@ from mmgrec_jax.stages import generate, load, rankers
 from mmgrec_jax.training.checkpoint import Checkpoints
 from mmgrec_jax.training.generating import init_params
 
+# What a run that was extended has in the place of results.json.
+EXTENDED = "extended.json"
+
 
 class Trained(NamedTuple):
   """What a workdir belongs to."""
@@ -45,12 +48,16 @@ def open_workdir(folder: Path, data: str | Path | None = None) -> Trained:
   Raises:
     UserError: there is no finished run, or its data has changed.
   """
-  for name, is_missing in (
-    ("config.json", "a run writes it first; give the folder of one"),
-    ("results.json", "the run is not finished; give its command again"),
-  ):
-    if not (folder / name).is_file():
-      raise UserError(f"{folder}: no {name}; {is_missing}.")
+  if not (folder / "config.json").is_file():
+    raise UserError(
+      f"{folder}: no config.json; a run writes it first; give the folder of"
+      " one."
+    )
+  if not any((folder / name).is_file() for name in ("results.json", EXTENDED)):
+    raise UserError(
+      f"{folder}: no results.json; the run is not finished; give its command"
+      " again."
+    )
   config = read_config(folder)
   if data is not None:
     config.data = str(data)
@@ -98,22 +105,37 @@ def reload_generator(run: Trained) -> Reloaded:
     UserError: there is no checkpoint.
   """
   rec_ids = load_rec_ids(run.folder / "recids.npz")
-  # TIGER has no h.
-  h = read_vectors(run.folder / "embed" / "vectors.npz")
+  h = read_vectors(vectors_file(run))  # TIGER has none
   vectors = Vectors(*h, tokens_IxM=jnp.asarray(rec_ids.tokens_IxM))
   model = generate.build_generator(run.config, run.data, rec_ids)
   shapes = jax.eval_shape(
     lambda: init_params(model, vectors, jax.random.key(0))
   )
+  params = best_of(run, "generate", shapes)
+  trie = build_trie(rec_ids, run.config.generator.trie)
+  return Reloaded(model, rec_ids, rankers.Search(params, vectors, trie))
+
+
+def best_of(run: Trained, stage: str, shapes: Any) -> Any:
+  """The best parameters that a stage has left (host).
+
+  Raises:
+    UserError: there is no checkpoint.
+  """
   params = None
-  if (run.folder / "generate").is_dir():
-    checkpoints = Checkpoints(run.folder / "generate")
+  if (run.folder / stage).is_dir():
+    checkpoints = Checkpoints(run.folder / stage)
     params = checkpoints.best(shapes)
     checkpoints.close()
   if params is None:
-    raise UserError(f"{run.folder}: no checkpoint in generate/.")
-  trie = build_trie(rec_ids, run.config.generator.trie)
-  return Reloaded(model, rec_ids, rankers.Search(params, vectors, trie))
+    raise UserError(f"{run.folder}: no checkpoint in {stage}/.")
+  return params
+
+
+def vectors_file(run: Trained) -> Path:
+  """Where h_user and h_item are."""
+  embed = run.config.system in ("mmgrec", "tiger")
+  return run.folder / ("embed/vectors.npz" if embed else "vectors.npz")
 
 
 def read_vectors(path: Path) -> list[jax.Array]:

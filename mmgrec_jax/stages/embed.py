@@ -60,7 +60,8 @@ def embed_features(config: Config, data: Dataset, folder: Workdir) -> None:
     write_arrays(path, _train_rqvae(config, features, folder))
 
 
-def _rqvae(config: Config) -> RQVAE:
+def build_rqvae(config: Config) -> RQVAE:
+  """The module that `config.rqvae` describes."""
   return RQVAE(
     hidden=config.rqvae.hidden,
     latent=config.rqvae.latent,
@@ -104,7 +105,7 @@ def _train_encoder(
 
   task = embedding.embedding_task(
     encoder,
-    _rqvae(config),
+    build_rqvae(config),
     inputs,
     config.embed,
     config.rqvae,
@@ -124,7 +125,7 @@ def _train_rqvae(
   config: Config, x_IxC: jax.Array, folder: Workdir
 ) -> dict[str, np.ndarray]:
   """The RQ-VAE on the final h, until it rebuilds it no better."""
-  model = _rqvae(config)
+  model = build_rqvae(config)
   # It followed h while h moved; the final h deserves a fresh k-means start.
   start = quantizing.init_rqvae(
     model, x_IxC, config.rqvae.codebook_start, stage_key(config, 2), config.seed

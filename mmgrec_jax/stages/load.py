@@ -38,10 +38,18 @@ def load_data(config: Config) -> Dataset:
   return data
 
 
-def normalised_features(config: Config, data: Dataset) -> dict[str, np.ndarray]:
-  """Each modality, normalised as the config says. float32 [I, F_m]."""
+def normalised_features(
+  config: Config, data: Dataset, scale_of_I: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+  """Each modality, normalised as the config says. float32 [I, F_m].
+
+  Args:
+    scale_of_I: as of `normalise_features`.
+  """
   return {
-    name: normalise_features(data.features[name], config.feature_norm)
+    name: normalise_features(
+      data.features[name], config.feature_norm, scale_of_I
+    )
     for name in sorted(data.features)
   }
 

@@ -77,3 +77,18 @@ def test_bag_of_words_counts_in_any_order_and_leaves_the_rest_0():
   item, word = np.array([2, 0, 2, 0]), np.array([900, 7, 7, 900])
   x = features.bag_of_words(item, word, n_items=4, dim=8)
   assert np.allclose(x[0], x[2]) and not x[[1, 3]].any()
+
+
+def test_later_items_do_not_move_the_scale(rng):
+  x = rng.standard_normal((20, 5)).astype(np.float32)
+  x[3] = 0  # missing
+  known = np.arange(20) < 15
+  alone = features.normalise_features(x[:15], "zscore_l2")
+  y = features.normalise_features(x, "zscore_l2", known)
+  np.testing.assert_allclose(y[:15], alone, atol=1e-6)
+  np.testing.assert_allclose(np.linalg.norm(y[15:], axis=1), 1, atol=1e-5)
+  # A later item that is a known one's copy is where that is.
+  x[17] = x[2]
+  again = features.normalise_features(x, "zscore_l2", known)
+  np.testing.assert_allclose(again[17], alone[2], atol=1e-6)
+  assert (features.normalise_features(x, "zscore_l2", known & False) == 0).all()

@@ -1,0 +1,211 @@
+"""A trained run for items and users that came later; nothing is trained."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmgrec_jax.data.dataset import TRAIN, Dataset
+from mmgrec_jax.errors import UserError
+from mmgrec_jax.files import write_folder
+from mmgrec_jax.models import settings as baselines
+from mmgrec_jax.recid.assign import RecIds, load_rec_ids, save_rec_ids
+from mmgrec_jax.recid.extend import later_rec_ids
+from mmgrec_jax.serving.systems import fold_in, mean_of_rows
+from mmgrec_jax.serving.trained import (
+  EXTENDED,
+  Trained,
+  best_of,
+  vectors_file,
+)
+from mmgrec_jax.serving.unseen import learn_map
+from mmgrec_jax.stages.embed import build_rqvae
+from mmgrec_jax.stages.load import normalised_features
+from mmgrec_jax.workdir import Workdir
+
+# Whose checkpoints go along.
+STAGES = ("generate", "embed/rqvae")
+
+
+class Match(NamedTuple):
+  """Rows of a run that rows of a later data set are; -1: new. int [U], [I]."""
+
+  user_U: np.ndarray
+  item_I: np.ndarray
+
+
+def extend(run: Trained, data: Dataset, place: Path, out: Path) -> dict:
+  """Writes a workdir that recommends for `data` as the run does for its own.
+
+  What the run knows keeps its vectors and Rec-IDs. New items have vectors
+  mapped from their features, and Rec-IDs by the run's quantizer. New users have
+  vectors folded in from their training items.
+
+  Args:
+    data: has the run's items, and more; `place` is its folder.
+
+  Returns:
+    what extended.json holds: counts, and how much of the vectors of an unseen
+    item its features explain.
+
+  Raises:
+    UserError: the run cannot be extended or the data set is not its own with
+      more in it.
+  """
+  check_extends(run)
+  match = match_rows(run.data, data)
+  with np.load(vectors_file(run), allow_pickle=False) as saved:
+    vectors = dict(saved)
+  vectors, r2 = later_vectors(run, data, match, vectors)
+  rec_ids = None
+  if "generator" in run.config:
+    rec_ids = extend_rec_ids(run, vectors["item"], match)
+    semantic_IxS = rec_ids.tokens_IxM[:, :-1]
+    vectors["codes"] = semantic_IxS
+  about = {
+    "new_items": int((match.item_I < 0).sum()),
+    "new_users": int((match.user_U < 0).sum()),
+    "users_gone": run.data.n_users - int((match.user_U >= 0).sum()),
+    "features_explain": r2,
+  }
+  config = run.config.copy_and_resolve_references()
+  config.data = str(place)
+  with write_folder(out) as scratch:
+    folder = Workdir(scratch, config, data)
+    path = vectors_file(Trained(scratch, config, data))
+    np.savez(path, allow_pickle=False, **vectors)
+    if rec_ids is not None:
+      save_rec_ids(rec_ids, scratch / "recids.npz")
+      for stage in STAGES:
+        shutil.copytree(run.folder / stage, scratch / stage)
+      if (run.folder / "rescore.json").is_file():
+        shutil.copy(run.folder / "rescore.json", scratch)
+    folder.write_json(EXTENDED, about)
+  return about
+
+
+def check_extends(run: Trained) -> None:
+  """Raises UserError where parts of the run are of its own items alone."""
+  config, why = run.config, None
+  if config.system in (*baselines.ITEM_ITEM, "tiger"):
+    why = f"{config.system} has no vectors to map features to"
+  elif "generator" in config:
+    reads, method = config.generator.item_embedding, config.recid.method
+    if reads not in ("pretrained", "rec_id"):
+      why = (
+        f"config.generator.item_embedding = {reads!r} has trained a row for"
+        " each item; 'pretrained' and 'rec_id' do not"
+      )
+    elif method != "graph_rqvae":
+      why = (
+        f"config.recid.method = {method!r}; only 'graph_rqvae' has a quantizer"
+        " of vectors"
+      )
+    for stage in STAGES:
+      if not (run.folder / stage).is_dir():
+        raise UserError(f"{run.folder}: no checkpoint in {stage}/.")
+  if why:
+    raise UserError(f"{run.folder}: this run cannot be extended: {why}.")
+
+
+def match_rows(known: Dataset, data: Dataset) -> Match:
+  """Rows by id; 196 and "196" are the same.
+
+  Raises:
+    UserError: an item that the run knows is gone.
+  """
+
+  def rows(ids, known_ids):
+    row_of = {str(name): row for row, name in enumerate(known_ids.tolist())}
+    found = [row_of.get(str(name), -1) for name in ids.tolist()]
+    return np.array(found, np.int64)
+
+  item_I = rows(data.item_ids, known.item_ids)
+  gone = np.setdiff1d(np.arange(known.n_items), item_I)
+  if len(gone):
+    raise UserError(
+      f"{data.name}: item {str(known.item_ids[gone[0]])!r} of the run is not in"
+      f" it ({len(gone):,} are not). Keep all of them, in any order, so that no"
+      " Rec-ID is ever another item's; recommend takes --exclude for what is"
+      " gone."
+    )
+  return Match(rows(data.user_ids, known.user_ids), item_I)
+
+
+def later_vectors(
+  run: Trained, data: Dataset, match: Match, trained: dict[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], float | None]:
+  """`user` and `item` vectors of all in `data`; `mapped`: not trained, [I].
+
+  Args:
+    trained: the run's, by name.
+
+  Returns:
+    these arrays, and `LinearMap.r2`, None without new items.
+
+  Raises:
+    UserError: there are new items, but no features.
+  """
+  new_I, row_I = match.item_I < 0, np.maximum(match.item_I, 0)
+  was_mapped = trained.get("mapped", np.zeros(run.data.n_items, bool))
+  h_item, r2 = trained["item"][row_I], None
+  if new_I.any():
+    if not data.features:
+      raise UserError(
+        f"{data.name}: {new_I.sum():,} new items, but no feat_<modality>.npy"
+        " to have their vectors from."
+      )
+    parts = normalised_features(run.config, data, scale_of_I=~new_I).values()
+    x_IxF = np.concatenate(list(parts), axis=1)
+    learned = (run.data.popularity() > 0) & ~was_mapped
+    from_I = ~new_I & learned[row_I]
+    mapped = learn_map(x_IxF[from_I], h_item[from_I], run.config.seed)
+    h_item[new_I], r2 = mapped(x_IxF[new_I]), mapped.r2
+  h_user = trained["user"][np.maximum(match.user_U, 0)]
+  new_U = match.user_U < 0
+  if new_U.any():
+    train = run.data.rows(TRAIN)
+    fold_DxD = fold_in(trained["user"], trained["item"], train)
+    mean_UxD = mean_of_rows(h_item, data.rows(TRAIN))
+    h_user[new_U] = (mean_UxD @ fold_DxD)[new_U]
+  arrays = {"user": h_user, "item": h_item}
+  return {**arrays, "mapped": new_I | was_mapped[row_I]}, r2
+
+
+def extend_rec_ids(run: Trained, h_item: np.ndarray, match: Match) -> RecIds:
+  """The run's Rec-IDs, and those of new items.
+
+  Raises:
+    UserError: no Rec-IDs are left, or the quantizer's checkpoint is gone.
+  """
+  published = load_rec_ids(run.folder / "recids.npz")
+  new_I = match.item_I < 0
+  tokens_IxM = published.tokens_IxM[np.maximum(match.item_I, 0)]
+  if new_I.any():
+    encode, codebooks = reload_quantizer(run, h_item.shape[1])
+    tokens_IxM[new_I] = later_rec_ids(
+      published, encode(h_item[new_I]), codebooks
+    )
+  return RecIds(tokens_IxM, published.vocabulary)
+
+
+def reload_quantizer(run: Trained, width: int) -> tuple[Callable, np.ndarray]:
+  """h [N, width] -> z [N, Z], and the codebooks [S, L, Z]: the best checkpoint.
+
+  Raises:
+    UserError: there is none.
+  """
+  model = build_rqvae(run.config)
+  like_1xD = jnp.zeros((1, width))
+  shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), like_1xD))
+  params = best_of(run, "embed/rqvae", shapes["params"])
+
+  def encode(h_NxD):
+    z_NxZ, *_ = model.apply({"params": params}, jnp.asarray(h_NxD))
+    return np.asarray(z_NxZ)
+
+  return encode, params["codebooks"]

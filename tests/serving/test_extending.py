@@ -1,0 +1,247 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from mmgrec_jax import Recommender, extend, recommend
+from mmgrec_jax.data.dataset import TRAIN, Dataset
+from mmgrec_jax.data.folder import save_dataset
+from mmgrec_jax.errors import UserError
+from mmgrec_jax.recid.assign import load_rec_ids
+from mmgrec_jax.serving import extending
+from mmgrec_jax.serving.trained import open_workdir
+
+pytestmark = pytest.mark.usefixtures("one_device")
+NEW_ITEMS, NEW_USERS = 5, 3
+
+
+def grown(data: Dataset, seed: int = 0, prefix: str = "new") -> Dataset:
+  """With more items and users, all rows in another order; the new users like
+  known items alone."""
+  rng = np.random.default_rng(seed)
+  n_users, n_items = data.n_users + NEW_USERS, data.n_items + NEW_ITEMS
+  user_row, item_row = rng.permutation(n_users), rng.permutation(n_items)
+  new_user = np.repeat(np.arange(data.n_users, n_users), 4)
+  new_item = np.concatenate(
+    [rng.choice(data.n_items, 4, replace=False) for _ in range(NEW_USERS)]
+  )
+  user = np.concatenate([data.user_E, new_user, [0, 1, 2]])
+  item = np.concatenate([data.item_E, new_item, data.n_items + np.arange(3)])
+  names = lambda of: [f"{prefix}_{of}{n}" for n in range(9)]
+  user_ids = np.array([*data.user_ids, *names("user")[:NEW_USERS]])
+  item_ids = np.array([*data.item_ids, *names("item")[:NEW_ITEMS]])
+  features = {
+    name: np.concatenate([f, f[:NEW_ITEMS] + 0.1])[np.argsort(item_row)]
+    for name, f in data.features.items()
+  }
+  return dataclasses.replace(
+    data,
+    name="grown",
+    user_E=user_row[user].astype("i4"),
+    item_E=item_row[item].astype("i4"),
+    split_E=np.concatenate(
+      [data.split_E, np.full(len(user) - len(data.user_E), TRAIN)]
+    ),
+    features=features,
+    user_ids=user_ids[np.argsort(user_row)],
+    item_ids=item_ids[np.argsort(item_row)],
+    timestamp_E=None,
+    titles=None,
+    pictures=None,
+  )
+
+
+@pytest.fixture(scope="module")
+def more(small_data, tmp_path_factory):
+  folder = tmp_path_factory.mktemp("grown") / "data"
+  save_dataset(grown(small_data), folder)
+  return folder
+
+
+@pytest.fixture(params=["mmgrec", "lightgcn"])
+def workdir(request):
+  if request.param == "mmgrec":
+    return request.getfixturevalue("mmgrec_run")
+  return request.getfixturevalue("baseline_runs") / request.param
+
+
+def call(workdir, data, out):
+  return extend.main(
+    [f"--workdir={workdir}", f"--new_data={data}", f"--out={out}"]
+  )
+
+
+def by_id(recommender: Recommender):
+  """Vectors (and Rec-IDs) of users and items, by id."""
+  data, system = recommender.data, recommender.system
+  h_user, h_item = map(np.asarray, system.vectors)
+  found = {
+    "user": dict(zip(map(str, data.user_ids), h_user, strict=True)),
+    "item": dict(zip(map(str, data.item_ids), h_item, strict=True)),
+  }
+  if system.rec_ids is not None:
+    tokens = system.rec_ids.tokens_IxM
+    found["rec_id"] = dict(zip(map(str, data.item_ids), tokens, strict=True))
+  return found
+
+
+def test_what_is_known_stays_and_what_is_new_can_be_recommended(
+  workdir, more, small_data, tmp_path, capsys
+):
+  assert call(workdir, more, tmp_path / "out") == 0
+  assert "5 new items, 3 new users" in capsys.readouterr().out
+  before = Recommender.load(workdir)
+  after = Recommender.load(tmp_path / "out")
+  was, now = by_id(before), by_id(after)
+  for kind, known in was.items():
+    for name, values in known.items():
+      np.testing.assert_array_equal(values, now[kind][name])
+    assert len(now[kind]) == len(known) + (3 if kind == "user" else 5)
+    assert np.isfinite(np.stack(list(now[kind].values()))).all()
+  if after.system.rec_ids is not None:
+    assert after.system.rec_ids.vocabulary == before.system.rec_ids.vocabulary
+  users = [*small_data.user_ids[3:9], "new_user0", "new_user2"]
+  new = [f"new_item{n}" for n in range(NEW_ITEMS)]
+  for one in after.recommend(users, k=NEW_ITEMS, only=new):
+    assert sorted(one.items) == new
+    assert np.isfinite(one.scores).all()
+  # Someone who has a new item does not get it.
+  (one,) = after.recommend([small_data.user_ids[0]], k=NEW_ITEMS, only=new)
+  assert sorted(one.items) == new[1:]
+
+
+def test_a_new_user_is_someone_new_with_that_history(
+  workdir, more, small_data, tmp_path
+):
+  assert call(workdir, more, tmp_path / "out") == 0
+  after = Recommender.load(tmp_path / "out")
+  vectors = by_id(after)
+  row = after.catalogue.user_row("new_user1")
+  rows = after.seen_rows
+  history = after.data.item_ids[
+    rows.items[rows.offset[row] : rows.offset[row + 1]]
+  ]
+  before = Recommender.load(workdir)
+  h_item = by_id(before)["item"]
+  mean = np.mean([h_item[str(item)] for item in history], axis=0)
+  np.testing.assert_allclose(
+    vectors["user"]["new_user1"], mean @ np.asarray(before.fold), rtol=1e-4,
+    atol=1e-5,
+  )  # fmt: skip
+
+
+def test_known_users_of_a_model_with_vectors_get_the_same_lists(
+  baseline_runs, more, small_data, tmp_path
+):
+  workdir = baseline_runs / "lightgcn"
+  assert call(workdir, more, tmp_path / "out") == 0
+  limits = dict(k=6, only=small_data.item_ids)
+  users = small_data.user_ids[3:]
+  for one, other in zip(
+    Recommender.load(workdir).recommend(users, **limits),
+    Recommender.load(tmp_path / "out").recommend(users, **limits),
+    strict=True,
+  ):
+    assert list(map(str, one.items)) == list(map(str, other.items))
+    np.testing.assert_allclose(one.scores, other.scores, rtol=1e-5)
+
+
+def test_an_extended_run_is_extended_again(
+  mmgrec_run, more, small_data, tmp_path, monkeypatch
+):
+  assert call(mmgrec_run, more, tmp_path / "once") == 0
+  save_dataset(grown(grown(small_data), 1, "later"), tmp_path / "data")
+  taught = []
+  learn = extending.learn_map
+  monkeypatch.setattr(
+    extending,
+    "learn_map",
+    lambda x, h, seed: taught.append(len(x)) or learn(x, h, seed),
+  )
+  assert call(tmp_path / "once", tmp_path / "data", tmp_path / "twice") == 0
+  # Vectors that were mapped teach nothing, though three have interactions.
+  assert taught == [int((small_data.popularity() > 0).sum())]
+  once = by_id(Recommender.load(tmp_path / "once"))
+  twice = by_id(Recommender.load(tmp_path / "twice"))
+  for kind, known in once.items():
+    for name, values in known.items():
+      np.testing.assert_array_equal(values, twice[kind][name])
+  with np.load(tmp_path / "twice" / "embed" / "vectors.npz") as saved:
+    assert saved["mapped"].sum() == 2 * NEW_ITEMS
+  load_rec_ids(tmp_path / "twice" / "recids.npz")
+
+
+def test_new_users_alone_need_no_features(baseline_runs, small_data, tmp_path):
+  (user,) = small_data.user_ids[:1]
+  one = dataclasses.replace(
+    small_data, features={}, user_ids=np.array(["x", *small_data.user_ids[1:]])
+  )
+  save_dataset(one, tmp_path / "data")
+  workdir = baseline_runs / "lightgcn"
+  assert call(workdir, tmp_path / "data", tmp_path / "out") == 0
+  about = json.loads((tmp_path / "out" / "extended.json").read_text())
+  assert about == {
+    "new_items": 0, "new_users": 1, "users_gone": 1, "features_explain": None,
+  }  # fmt: skip
+  found = Recommender.load(tmp_path / "out")
+  with pytest.raises(UserError, match="is not in"):
+    found.recommend([user])
+  assert len(found.recommend(["x"], k=3)[0].items) == 3
+
+
+def test_the_commands_work_on_it(mmgrec_run, more, tmp_path, capsys):
+  assert call(mmgrec_run, more, tmp_path / "out") == 0
+  flags = [f"--workdir={tmp_path / 'out'}", "--users=new_user0", "--k=3"]
+  assert recommend.main([*flags, "--format=csv"]) == 0
+  assert capsys.readouterr().out.count("\nnew_user0,") == 3
+
+
+def fails(capsys, *args):
+  assert call(*args) == 2
+  assert not args[-1].exists() or any(args[-1].iterdir())
+  return capsys.readouterr().err
+
+
+def test_what_is_wrong_with_the_data_is_named(
+  mmgrec_run, small_data, more, tmp_path, capsys
+):
+  out = tmp_path / "out"
+  assert "there is no such folder" in fails(
+    capsys, mmgrec_run, tmp_path / "x", out
+  )
+  ids = small_data.item_ids.copy()
+  ids[[4, 7]] = "other1", "other2"
+  save_dataset(
+    dataclasses.replace(small_data, item_ids=ids), tmp_path / "fewer"
+  )
+  says = fails(capsys, mmgrec_run, tmp_path / "fewer", out)
+  assert f"item {str(small_data.item_ids[4])!r} of the run is not in" in says
+  assert "(2 are not)" in says
+  save_dataset(
+    dataclasses.replace(grown(small_data), features={}), tmp_path / "bare"
+  )
+  says = fails(capsys, mmgrec_run, tmp_path / "bare", out)
+  assert "5 new items, but no feat_" in says
+  assert not out.exists()
+  (out / "something").mkdir(parents=True)
+  assert "something already" in fails(capsys, mmgrec_run, more, out)
+
+
+def test_a_run_that_cannot_be_extended_says_why(
+  mmgrec_run, baseline_runs, more, tmp_path, capsys
+):
+  says = fails(capsys, baseline_runs / "itemknn", more, tmp_path / "out")
+  assert "itemknn has no vectors" in says
+  run = open_workdir(mmgrec_run)
+  run.config.generator.item_embedding = "learned"
+  with pytest.raises(UserError, match="'learned' has trained a row for each"):
+    extending.check_extends(run)
+  run.config.generator.item_embedding = "rec_id"
+  extending.check_extends(run)
+  run.config.recid.method = "hkmeans"
+  with pytest.raises(UserError, match="only 'graph_rqvae' has a quantizer"):
+    extending.check_extends(run)
+  run.config.recid.method = "graph_rqvae"
+  with pytest.raises(UserError, match="no checkpoint in generate/"):
+    extending.check_extends(run._replace(folder=tmp_path))

@@ -43,6 +43,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser.add_argument(
     "--out", type=Path, required=True, help="workdir to write, not there yet"
   )
+  parser.add_argument(
+    "--boost",
+    type=float,
+    default=1.0,
+    help="vectors of new items times this: above 1, they are recommended more"
+    " often among all, at the cost of known ones; among themselves they stay in"
+    " the same order; default 1",
+  )
   return parser.parse_args(argv)
 
 
@@ -53,6 +61,8 @@ def extend(given: argparse.Namespace) -> dict:
     UserError: naming the folder or item that is wrong.
   """
   check_free(given.out)
+  if not 0 < given.boost < float("inf"):
+    raise UserError(f"--boost={given.boost}: it must be above 0.")
   if not given.new_data.is_dir():
     raise UserError(f"--new_data={given.new_data}: there is no such folder.")
   before_jax()
@@ -62,7 +72,7 @@ def extend(given: argparse.Namespace) -> dict:
 
   run = open_workdir(given.workdir, given.data)
   data = load_dataset(given.new_data)
-  return extending.extend(run, data, given.new_data, given.out)
+  return extending.extend(run, data, given.new_data, given.out, given.boost)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

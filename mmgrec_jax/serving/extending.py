@@ -38,7 +38,9 @@ class Match(NamedTuple):
   item_I: np.ndarray
 
 
-def extend(run: Trained, data: Dataset, place: Path, out: Path) -> dict:
+def extend(
+  run: Trained, data: Dataset, place: Path, out: Path, boost: float = 1.0
+) -> dict:
   """Writes a workdir that recommends for `data` as the run does for its own.
 
   What the run knows keeps its vectors and Rec-IDs. New items have vectors
@@ -47,6 +49,8 @@ def extend(run: Trained, data: Dataset, place: Path, out: Path) -> dict:
 
   Args:
     data: has the run's items, and more; `place` is its folder.
+    boost: new items' vectors are as many times as long as the map has them,
+      which is short: it knows them less well.
 
   Returns:
     what extended.json holds: counts, and how much of the vectors of an unseen
@@ -60,7 +64,7 @@ def extend(run: Trained, data: Dataset, place: Path, out: Path) -> dict:
   match = match_rows(run.data, data)
   with np.load(vectors_file(run), allow_pickle=False) as saved:
     vectors = dict(saved)
-  vectors, r2 = later_vectors(run, data, match, vectors)
+  vectors, r2 = later_vectors(run, data, match, vectors, boost)
   rec_ids = None
   if "generator" in run.config:
     rec_ids = extend_rec_ids(run, vectors["item"], match)
@@ -71,6 +75,7 @@ def extend(run: Trained, data: Dataset, place: Path, out: Path) -> dict:
     "new_users": int((match.user_U < 0).sum()),
     "users_gone": run.data.n_users - int((match.user_U >= 0).sum()),
     "features_explain": r2,
+    "boost": boost,
   }
   config = run.config.copy_and_resolve_references()
   config.data = str(place)
@@ -137,12 +142,16 @@ def match_rows(known: Dataset, data: Dataset) -> Match:
 
 
 def later_vectors(
-  run: Trained, data: Dataset, match: Match, trained: dict[str, np.ndarray]
+  run: Trained,
+  data: Dataset,
+  match: Match,
+  trained: dict[str, np.ndarray],
+  boost: float,
 ) -> tuple[dict[str, np.ndarray], float | None]:
   """`user` and `item` vectors of all in `data`; `mapped`: not trained, [I].
 
   Args:
-    trained: the run's, by name.
+    trained: the run's, by name.  boost: as of `extend`.
 
   Returns:
     these arrays, and `LinearMap.r2`, None without new items.
@@ -164,7 +173,7 @@ def later_vectors(
     learned = (run.data.popularity() > 0) & ~was_mapped
     from_I = ~new_I & learned[row_I]
     mapped = learn_map(x_IxF[from_I], h_item[from_I], run.config.seed)
-    h_item[new_I], r2 = mapped(x_IxF[new_I]), mapped.r2
+    h_item[new_I], r2 = boost * mapped(x_IxF[new_I]), mapped.r2
   h_user = trained["user"][np.maximum(match.user_U, 0)]
   new_U = match.user_U < 0
   if new_U.any():

@@ -66,9 +66,9 @@ def workdir(request):
   return request.getfixturevalue("baseline_runs") / request.param
 
 
-def call(workdir, data, out):
+def call(workdir, data, out, *flags):
   return extend.main(
-    [f"--workdir={workdir}", f"--new_data={data}", f"--out={out}"]
+    [f"--workdir={workdir}", f"--new_data={data}", f"--out={out}", *flags]
   )
 
 
@@ -172,6 +172,17 @@ def test_an_extended_run_is_extended_again(
   load_rec_ids(tmp_path / "twice" / "recids.npz")
 
 
+def test_a_boost_lengthens_new_items_alone(baseline_runs, more, tmp_path):
+  workdir = baseline_runs / "lightgcn"
+  assert call(workdir, more, tmp_path / "plain") == 0
+  assert call(workdir, more, tmp_path / "boosted", "--boost=2") == 0
+  plain = by_id(Recommender.load(tmp_path / "plain"))["item"]
+  boosted = by_id(Recommender.load(tmp_path / "boosted"))["item"]
+  for name, values in plain.items():
+    times = 2 if name.startswith("new_item") else 1
+    np.testing.assert_allclose(boosted[name], times * values, rtol=1e-6)
+
+
 def test_new_users_alone_need_no_features(baseline_runs, small_data, tmp_path):
   (user,) = small_data.user_ids[:1]
   one = dataclasses.replace(
@@ -182,7 +193,8 @@ def test_new_users_alone_need_no_features(baseline_runs, small_data, tmp_path):
   assert call(workdir, tmp_path / "data", tmp_path / "out") == 0
   about = json.loads((tmp_path / "out" / "extended.json").read_text())
   assert about == {
-    "new_items": 0, "new_users": 1, "users_gone": 1, "features_explain": None,
+    "new_items": 0, "new_users": 1, "users_gone": 1,
+    "features_explain": None, "boost": 1.0,
   }  # fmt: skip
   found = Recommender.load(tmp_path / "out")
   with pytest.raises(UserError, match="is not in"):
@@ -224,6 +236,8 @@ def test_what_is_wrong_with_the_data_is_named(
   says = fails(capsys, mmgrec_run, tmp_path / "bare", out)
   assert "5 new items, but no feat_" in says
   assert not out.exists()
+  assert call(mmgrec_run, more, out, "--boost=0") == 2
+  assert "--boost=0.0: it must be above 0" in capsys.readouterr().err
   (out / "something").mkdir(parents=True)
   assert "something already" in fails(capsys, mmgrec_run, more, out)
 

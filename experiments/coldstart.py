@@ -1,0 +1,198 @@
+"""Cold start: items and users that training has not seen.
+
+Command: python -m experiments.coldstart --datasets=lfm2k=DIR,ml100k=DIR \\
+           --share=0.1 --seeds=3 --out=runs/tables
+
+A share of the items and of the users is held out, others with each seed.
+MMGRec is trained on what is left and extended (mmgrec_jax.extend) to the whole.
+Then it recommends
+- new items to known users, all of whose interactions with these count, from
+  the new items alone and from all, beside item-kNN on the features;
+- known items to known users, with the new ones in the way and without;
+- known items to new users, folded in from their training items, beside item-kNN
+  and beside MMGRec trained on the whole.
+
+Runs are in OUT/<data set>, as those of tables.py, which have mmgrec-<seed> in
+common with these. OUT gets coldstart.json and coldstart.md. Settings are given
+as for main. Exit codes: 0 done, 1 some run failed, 2 wrong input or settings,
+130 stopped.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments import compare_report, runs, tables
+from mmgrec_jax.errors import UserError
+from mmgrec_jax.startup import before_jax
+
+METRICS = ("recall@10", "ndcg@10")
+TRAINED = {
+  "held-out": runs.Variant("mmgrec"),
+  "held-out-itemknn": runs.Variant("itemknn"),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+  out = runs.new_parser("coldstart", __doc__)
+  out.add_argument("--datasets", required=True, help="NAME=DIR,NAME=DIR,…")
+  out.add_argument(
+    "--share", type=float, default=0.1, help="of items and users; default 0.1"
+  )
+  out.add_argument("--seeds", type=int, default=5, help="how many; default 5")
+  return out
+
+
+def write_held(file: str, settings: Mapping[str, str], folder: Path,
+               share: float, seed: int) -> None:  # fmt: skip
+  """FOLDER/train, FOLDER/later: data without what is held out, and with it.
+
+  Raises:
+    UserError: the folder holds another data set or share.
+  """
+  from experiments.coldstart_parts import hold_out
+  from mmgrec_jax.data.folder import save_dataset
+  from mmgrec_jax.stages.load import load_data
+
+  flags = [f"--config.{key}={value}" for key, value in settings.items()]
+  data = load_data(runs.read_config([f"--config={file}", *flags]))
+  about = {"fingerprint": data.fingerprint, "share": share, "seed": seed}
+  note = folder / "held.json"
+  if note.is_file():
+    if json.loads(note.read_text(encoding="utf-8")) != about:
+      raise UserError(
+        f"{folder} is of another data set or --share; give another --out, or"
+        " delete it."
+      )
+    return
+  held = hold_out(data, share, seed)
+  folder.mkdir(parents=True, exist_ok=True)
+  for name in ("train", "later"):
+    if not (folder / name).exists():
+      save_dataset(getattr(held, name), folder / name)
+  note.write_text(json.dumps(about), encoding="utf-8")
+
+
+def plan_one(file, settings, share, seeds, out) -> list[runs.Run]:
+  """The runs of one data set; writes what they are trained on."""
+  whole = {"mmgrec": runs.Variant("mmgrec")}
+  planned = runs.plan_runs(file, settings, whole, seeds, out)
+  for seed in seeds:
+    folder = out / f"held-{seed}"
+    write_held(file, settings, folder, share, seed)
+    # What describes the synthetic set has gone into the folder.
+    kept = {k: v for k, v in settings.items() if k.split(".")[0] != "synthetic"}
+    without = {**kept, "data": str(folder / "train")}
+    planned += runs.plan_runs(file, without, TRAINED, [seed], out)
+  return planned
+
+
+def score_one(out: Path, share: float, seed: int) -> dict[str, Any]:
+  """Extends a seed's run where that is not done yet, and scores all."""
+  from experiments import coldstart_parts as parts
+  from mmgrec_jax.data.folder import load_dataset
+  from mmgrec_jax.serving.extending import extend
+  from mmgrec_jax.serving.trained import open_workdir
+
+  later, known = out / f"held-{seed}" / "later", out / f"held-out-{seed}"
+  extended, boosted, itemknn, whole = (
+    out / f"{row}-{seed}"
+    for row in ("extended", "boosted", "held-out-itemknn", "mmgrec")
+  )
+  for folder, boost in ((extended, 1.0), (boosted, parts.BOOST)):
+    if not folder.is_dir():
+      run = open_workdir(known)
+      extend(run, load_dataset(later), later, folder, boost)
+  held = parts.hold_out(open_workdir(whole).data, share, seed)
+  scores = parts.score_all(held, parts.Runs(extended, boosted, itemknn, whole))
+  about = json.loads((extended / "extended.json").read_text(encoding="utf-8"))
+  return {"about": about, "scores": scores}
+
+
+def summarise(by_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  """What is asked -> system -> metric -> mean, sd and values over seeds."""
+  asked = by_seed[0]["scores"]
+  return {
+    "extended": [one["about"] for one in by_seed],
+    "scores": {
+      name: {
+        system: {
+          metric: compare_report.over_seeds(
+            [one["scores"][name][system][metric] for one in by_seed]
+          )
+          for metric in METRICS
+        }
+        for system in systems
+      }
+      for name, systems in asked.items()
+    },
+  }
+
+
+def to_markdown(name: str, summary: Mapping[str, Any]) -> str:
+  """A table for each thing that is asked."""
+  abouts = summary["extended"]
+  explained = ", ".join(f"{one['features_explain']:.2f}" for one in abouts)
+  lines = [
+    f"## {name}",
+    "",
+    f"{abouts[0]['new_items']:,} new items, {abouts[0]['new_users']:,} new"
+    f" users; share of an unseen item's vector that features explain, by seed:"
+    f" {explained}",
+    "",
+  ]
+  for asked, systems in summary["scores"].items():
+    table = [[asked, "Recall@10", "NDCG@10"]]
+    for system, found in systems.items():
+      cells = [compare_report.mean_and_sd(found[m], ".4f") for m in METRICS]
+      table.append([system, *cells])
+    lines += [*compare_report.lines_of(table), ""]
+  return "\n".join(lines)
+
+
+def write_all(planned: Sequence[runs.Run], share: float, out: Path) -> None:
+  """coldstart.json and coldstart.md, printed too."""
+  before_jax()
+  failed = {(r.folder.parent, r.seed) for r in planned if not r.finished}
+  summaries: dict[str, Any] = {}
+  for folder in dict.fromkeys(run.folder.parent for run in planned):
+    seeds = sorted({run.seed for run in planned if run.folder.parent == folder})
+    done = [
+      score_one(folder, share, seed)
+      for seed in seeds
+      if (folder, seed) not in failed
+    ]
+    if done:
+      summaries[folder.name] = summarise(done)
+  heading = "# Cold start: test, mean ± standard deviation over seeds\n"
+  texts = [heading, *(to_markdown(*of_set) for of_set in summaries.items())]
+  runs.write(out, "coldstart", summaries, "\n".join(texts))
+
+
+def main(argv: Sequence[str]) -> None:
+  given, settings = runs.parse(parser(), argv)
+
+  def plan() -> list[runs.Run]:
+    if not 0 < given.share < 1:
+      raise UserError(f"--share={given.share}: between 0 and 1.")
+    planned = []
+    seeds = tables.seeds_of(given.seeds)
+    for name, folder in tables.chosen_data_sets(given.datasets).items():
+      planned += plan_one(
+        str(tables.config_file(name)),
+        settings | ({"data": folder} if folder else {}),
+        given.share,
+        seeds,
+        given.out / name,
+      )
+    return planned
+
+  runs.carry_out(
+    plan, lambda planned: write_all(planned, given.share, given.out), given.out
+  )
+
+
+if __name__ == "__main__":
+  runs.as_command(main)

@@ -92,8 +92,6 @@ def plan_one(file, settings, share, seeds, out) -> list[runs.Run]:
 def score_one(out: Path, share: float, seed: int) -> dict[str, Any]:
   """Extends a seed's run where that is not done yet, and scores all."""
   from experiments import coldstart_parts as parts
-  from mmgrec_jax.data.folder import load_dataset
-  from mmgrec_jax.serving.extending import extend
   from mmgrec_jax.serving.trained import open_workdir
 
   later, known = out / f"held-{seed}" / "later", out / f"held-out-{seed}"
@@ -101,14 +99,22 @@ def score_one(out: Path, share: float, seed: int) -> dict[str, Any]:
     out / f"{row}-{seed}"
     for row in ("extended", "boosted", "held-out-itemknn", "mmgrec")
   )
-  for folder, boost in ((extended, 1.0), (boosted, parts.BOOST)):
-    if not folder.is_dir():
-      run = open_workdir(known)
-      extend(run, load_dataset(later), later, folder, boost)
+  about = extend_once(known, later, extended)
+  extend_once(known, later, boosted, about["known_are_longer"])
   held = parts.hold_out(open_workdir(whole).data, share, seed)
   scores = parts.score_all(held, parts.Runs(extended, boosted, itemknn, whole))
-  about = json.loads((extended / "extended.json").read_text(encoding="utf-8"))
   return {"about": about, "scores": scores}
+
+
+def extend_once(known: Path, later: Path, out: Path, boost: float = 1.0) -> Any:
+  """What extended.json of `out` holds; it is made if it is not there."""
+  from mmgrec_jax.data.folder import load_dataset
+  from mmgrec_jax.serving.extending import extend
+  from mmgrec_jax.serving.trained import open_workdir
+
+  if not out.is_dir():
+    extend(open_workdir(known), load_dataset(later), later, out, boost)
+  return json.loads((out / "extended.json").read_text(encoding="utf-8"))
 
 
 def summarise(by_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -134,13 +140,13 @@ def summarise(by_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def to_markdown(name: str, summary: Mapping[str, Any]) -> str:
   """A table for each thing that is asked."""
   abouts = summary["extended"]
-  explained = ", ".join(f"{one['features_explain']:.2f}" for one in abouts)
+  by_seed = lambda key: ", ".join(f"{one[key]:.2f}" for one in abouts)
   lines = [
     f"## {name}",
     "",
     f"{abouts[0]['new_items']:,} new items, {abouts[0]['new_users']:,} new"
-    f" users; share of an unseen item's vector that features explain, by seed:"
-    f" {explained}",
+    f" users; by seed, share of an unseen item's vector that features explain:"
+    f" {by_seed('features_explain')}; boost: {by_seed('known_are_longer')}",
     "",
   ]
   for asked, systems in summary["scores"].items():

@@ -16,7 +16,6 @@ from mmgrec_jax.serving.recommender import Recommender
 from mmgrec_jax.serving.trained import open_workdir
 
 K = 10
-BOOST = 1.5  # what is tried beside none
 NEIGHBOURS = 100  # of the content-based ranking, as many as itemknn has
 Scores = Mapping[str, float]
 # (users [N], choose_I bool) -> item rows of `Held.later`, [N, K], -1 = ended.
@@ -112,7 +111,7 @@ def score_all(held: Held, runs: Runs) -> dict[str, dict[str, Scores]]:
     "generator, extended": by_recommender(beams),
     "mmgrec, extended": by_recommender(extended),
   }
-  boost = {f"mmgrec, boost {BOOST}": by_recommender(boosted)}
+  boost = {"mmgrec, extended and boosted": by_recommender(boosted)}
   with_them = {
     "embedding, trained with them": by_vectors(whole),
     "mmgrec, trained with them": by_recommender(whole),

@@ -53,16 +53,34 @@ def by_row(runs: Sequence[Run]) -> dict[str, dict[int, Scored]]:
   """Rows of the table in order, each with its part in each seed's run.
 
   A system as it is brings along what its run scored beside it: popularity, and
-  mmgrec its parts. A changed one brings itself.
+  mmgrec its parts. A changed one brings itself and, where it has them, its
+  beams before they are re-scored, which hides what they are like.
   """
-  between = dict.fromkeys(run.row for run in runs if run.row != "mmgrec")
+  between = []
+  for row in dict.fromkeys(run.row for run in runs if run.row != "mmgrec"):
+    between += [beams_row(row), row]
   order = ("popularity", *between, *PARTS, "mmgrec")
   rows: dict[str, dict[int, Scored]] = {row: {} for row in order}
   for run, results in read_results(runs):
-    beside = results["test"] if run.row == run.system else ()
-    for row, system in {run.row: run.system, **{b: b for b in beside}}.items():
+    found = {run.row: run.system}
+    if run.row == run.system:
+      found |= {name: name for name in results["test"]}
+    elif "generator" in results["test"]:
+      found[beams_row(run.row)] = "generator"
+    for row, system in found.items():
       rows[row].setdefault(run.seed, Scored(run, system, results))
   return {row: found for row, found in rows.items() if found}
+
+
+def beams_row(row: str) -> str:
+  """The row of a changed mmgrec's beams before they are re-scored."""
+  return f"{row}: generator"
+
+
+def rivals(rows: Mapping[str, Mapping[int, Scored]]) -> set[str]:
+  """Rows that are no part of another."""
+  system = lambda row: next(iter(rows[row].values())).system
+  return {row for row in rows if system(row) not in PARTS}
 
 
 def over_seeds(values: Sequence[float]) -> dict[str, Any]:
@@ -107,7 +125,7 @@ def summarise(runs: Sequence[Run]) -> dict[str, Any]:
   tests = {
     metric: compare_best(rows, systems, metric)
     for metric in shown_metrics(systems)
-    if len(systems.keys() - {*PARTS}) > 1
+    if len(rivals(rows)) > 1
   }
   return {"dataset": dataset, "systems": systems, "tests": tests}
 
@@ -125,7 +143,7 @@ def compare_best(
 ) -> dict[str, Any]:
   """mmgrec, or else the best system, against the best of the others."""
   mean = lambda row: systems[row]["test"][metric]["mean"]
-  ranked = sorted(systems.keys() - {*PARTS}, key=mean, reverse=True)
+  ranked = sorted(rivals(rows), key=mean, reverse=True)
   ours = "mmgrec" if "mmgrec" in ranked else ranked[0]
   other = next(row for row in ranked if row != ours)
   values = {

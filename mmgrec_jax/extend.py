@@ -88,10 +88,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     f" {about['new_users']:,} new users"
     f" ({about['users_gone']:,} are no longer there)"
   )
-  if about["features_explain"] is not None:
+  if about["new_items"]:
     print(
       f"features explain {about['features_explain']:.0%} of the vector of an"
-      " item that they were not fitted to"
+      " item that they were not fitted to; vectors of known items are"
+      f" {about['known_are_longer']:.2f} times as long as mapped ones, which"
+      f" --boost makes longer (now {about['boost']:g})"
     )
   return 0
 

@@ -64,7 +64,7 @@ def extend(
   match = match_rows(run.data, data)
   with np.load(vectors_file(run), allow_pickle=False) as saved:
     vectors = dict(saved)
-  vectors, r2 = later_vectors(run, data, match, vectors, boost)
+  vectors, mapped = later_vectors(run, data, match, vectors, boost)
   rec_ids = None
   if "generator" in run.config:
     rec_ids = extend_rec_ids(run, vectors["item"], match)
@@ -74,8 +74,8 @@ def extend(
     "new_items": int((match.item_I < 0).sum()),
     "new_users": int((match.user_U < 0).sum()),
     "users_gone": run.data.n_users - int((match.user_U >= 0).sum()),
-    "features_explain": r2,
     "boost": boost,
+    **mapped,
   }
   config = run.config.copy_and_resolve_references()
   config.data = str(place)
@@ -147,21 +147,23 @@ def later_vectors(
   match: Match,
   trained: dict[str, np.ndarray],
   boost: float,
-) -> tuple[dict[str, np.ndarray], float | None]:
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
   """`user` and `item` vectors of all in `data`; `mapped`: not trained, [I].
 
   Args:
     trained: the run's, by name.  boost: as of `extend`.
 
   Returns:
-    these arrays, and `LinearMap.r2`, None without new items.
+    these arrays, and about new items, if there are any: `features_explain`,
+    `LinearMap.r2`, and `known_are_longer`, how many times their vectors are
+    longer than the map's.
 
   Raises:
     UserError: there are new items, but no features.
   """
   new_I, row_I = match.item_I < 0, np.maximum(match.item_I, 0)
   was_mapped = trained.get("mapped", np.zeros(run.data.n_items, bool))
-  h_item, r2 = trained["item"][row_I], None
+  h_item, about = trained["item"][row_I], {}
   if new_I.any():
     if not data.features:
       raise UserError(
@@ -173,7 +175,11 @@ def later_vectors(
     learned = (run.data.popularity() > 0) & ~was_mapped
     from_I = ~new_I & learned[row_I]
     mapped = learn_map(x_IxF[from_I], h_item[from_I], run.config.seed)
-    h_item[new_I], r2 = boost * mapped(x_IxF[new_I]), mapped.r2
+    h_new = mapped(x_IxF[new_I])
+    length = lambda h: max(float(np.linalg.norm(h, axis=1).mean()), 1e-12)
+    about["features_explain"] = mapped.r2
+    about["known_are_longer"] = length(h_item[from_I]) / length(h_new)
+    h_item[new_I] = boost * h_new
   h_user = trained["user"][np.maximum(match.user_U, 0)]
   new_U = match.user_U < 0
   if new_U.any():
@@ -182,7 +188,7 @@ def later_vectors(
     mean_UxD = mean_of_rows(h_item, data.rows(TRAIN))
     h_user[new_U] = (mean_UxD @ fold_DxD)[new_U]
   arrays = {"user": h_user, "item": h_item}
-  return {**arrays, "mapped": new_I | was_mapped[row_I]}, r2
+  return {**arrays, "mapped": new_I | was_mapped[row_I]}, about
 
 
 def extend_rec_ids(run: Trained, h_item: np.ndarray, match: Match) -> RecIds:

@@ -227,19 +227,28 @@ def test_without_mmgrec_the_best_system_is_tested_against_the_second(finished):
   assert (test["system"], test["best_other"]) == ("ease", "itemknn")
 
 
-def test_a_changed_system_is_a_row_of_its_own(finished):
-  scores = {"popularity": [0.1, 0.0], "mmgrec": [0.3, 0.5]}
+def test_a_changed_system_is_a_row_of_its_own_and_so_are_its_beams(finished):
+  scores = {
+    "popularity": [0.1, 0.0], "generator": [0.2, 0.4], "mmgrec": [0.3, 0.5],
+  }  # fmt: skip
+  changed = {**scores, "generator": [0.8, 0.8], "mmgrec": [0.2, 0.2]}
   done = [
-    finished("no-pe", 0, {**scores, "mmgrec": [0.2, 0.2]}, system="mmgrec"),
+    finished("no-pe", 0, changed, system="mmgrec"),
     finished("mmgrec", 0, scores),
   ]
-  systems = compare_report.summarise(done)["systems"]
+  summary = compare_report.summarise(done)
   means = {
-    r: found["test"]["recall@10"]["mean"] for r, found in systems.items()
+    row: found["test"]["recall@10"]["mean"]
+    for row, found in summary["systems"].items()
   }
   assert means == pytest.approx(
-    {"popularity": 0.05, "no-pe": 0.2, "mmgrec": 0.4}
-  )
+    {
+      "popularity": 0.05, "no-pe: generator": 0.8, "no-pe": 0.2,
+      "generator": 0.3, "mmgrec": 0.4,
+    }
+  )  # fmt: skip
+  # The best of all, but no rival.
+  assert summary["tests"]["recall@10"]["best_other"] == "no-pe"
 
 
 def test_a_systems_training_is_what_it_needs():

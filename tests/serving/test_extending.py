@@ -178,6 +178,12 @@ def test_a_boost_lengthens_new_items_alone(baseline_runs, more, tmp_path):
   assert call(workdir, more, tmp_path / "boosted", "--boost=2") == 0
   plain = by_id(Recommender.load(tmp_path / "plain"))["item"]
   boosted = by_id(Recommender.load(tmp_path / "boosted"))["item"]
+  about = json.loads((tmp_path / "boosted" / "extended.json").read_text())
+  lengths = {True: [], False: []}
+  for name, values in plain.items():
+    lengths[name.startswith("new_item")].append(np.linalg.norm(values))
+  ratio = np.mean(lengths[False]) / np.mean(lengths[True])
+  assert about["known_are_longer"] == pytest.approx(ratio, rel=1e-5)
   for name, values in plain.items():
     times = 2 if name.startswith("new_item") else 1
     np.testing.assert_allclose(boosted[name], times * values, rtol=1e-6)
@@ -193,8 +199,7 @@ def test_new_users_alone_need_no_features(baseline_runs, small_data, tmp_path):
   assert call(workdir, tmp_path / "data", tmp_path / "out") == 0
   about = json.loads((tmp_path / "out" / "extended.json").read_text())
   assert about == {
-    "new_items": 0, "new_users": 1, "users_gone": 1,
-    "features_explain": None, "boost": 1.0,
+    "new_items": 0, "new_users": 1, "users_gone": 1, "boost": 1.0,
   }  # fmt: skip
   found = Recommender.load(tmp_path / "out")
   with pytest.raises(UserError, match="is not in"):

@@ -155,8 +155,8 @@ def help_text() -> str:
     " settings,\n'embedding=NAME' for it on another model's vectors (gcn is the"
     " paper's), or\nanother system:\n  "
     + ", ".join(configs.SYSTEMS)
-    + "\n\nMMGRec's settings and their defaults (config.py explains them;"
-    " model.* are those\nof its embedding; TIGER has no model.*; the other"
+    + "\n\nMMGRec's settings and their defaults (config/defaults.py explains"
+    " them; model.* are\nthose of its embedding; TIGER has no model.*; the other"
     " systems', as\n--config.model.KEY=VALUE, are in models/settings.py):\n"
     + "\n".join(lines)
   )

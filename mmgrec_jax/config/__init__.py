@@ -1,0 +1,42 @@
+"""Settings: their defaults, presets and checks. No JAX here: it is read before
+that may start."""
+
+from mmgrec_jax.config.checks import CHOICES, check
+from mmgrec_jax.config.defaults import (
+  EMBEDDING,
+  EMBEDDINGS,
+  SYSTEMS,
+  Config,
+  ConfigDict,
+  default_config,
+  model_name,
+  optimizer_defaults,
+)
+from mmgrec_jax.config.presets import chosen, from_preset
+from mmgrec_jax.config.values import (
+  differences,
+  flatten,
+  set_value,
+  to_json,
+  unknown_key,
+)
+
+__all__ = [
+  "CHOICES",
+  "EMBEDDING",
+  "EMBEDDINGS",
+  "SYSTEMS",
+  "Config",
+  "ConfigDict",
+  "check",
+  "chosen",
+  "default_config",
+  "differences",
+  "flatten",
+  "from_preset",
+  "model_name",
+  "optimizer_defaults",
+  "set_value",
+  "to_json",
+  "unknown_key",
+]

@@ -1,0 +1,181 @@
+"""The checks on what a person sets."""
+
+import difflib
+
+from mmgrec_jax.config.defaults import (
+  EMBEDDINGS,
+  SYSTEMS,
+  Config,
+  default_like,
+  model_name,
+)
+from mmgrec_jax.config.values import flatten, unknown_key
+from mmgrec_jax.errors import UserError
+from mmgrec_jax.models import settings as baselines
+
+CHOICES = {
+  "feature_norm": ("zscore_l2", "none"),
+  "dtype": ("float32", "bfloat16"),
+  "graph": ("auto", "ell", "segment"),
+  "embed.optimizer.name": ("adamw", "sgd"),
+  "embed.optimizer.schedule": ("cosine", "constant"),
+  "rqvae.optimizer.name": ("adamw", "sgd"),
+  "rqvae.optimizer.schedule": ("cosine", "constant"),
+  "rqvae.codebook_start": ("kmeans", "uniform"),
+  "generator.optimizer.name": ("adamw", "sgd"),
+  "generator.optimizer.schedule": ("cosine", "constant"),
+  "generator.encoder": ("relation", "sinusoidal", "none"),
+  "generator.item_embedding": ("pretrained", "finetuned", "learned", "rec_id"),
+  "generator.history_order": ("random", "time"),
+  "generator.trie": ("packed", "dense"),
+  "recid.method": ("graph_rqvae", "features", "hkmeans"),
+  "recid.last_token": ("popularity", "random"),
+  "model.optimizer.name": ("adamw", "sgd"),
+  "model.optimizer.schedule": ("cosine", "constant"),
+}
+
+# What TIGER has no choice in: there are no vectors of users and items.
+TIGER_CHOICES = {
+  "recid.method": ("features",),
+  "generator.item_embedding": ("rec_id",),
+  "generator.encoder": ("sinusoidal", "none"),
+}
+
+# A setting that is set but has no effect: key -> (setting it needs, value).
+USED_ONLY_WITH = {
+  **{
+    f"{stage}.optimizer.{name}": (f"{stage}.optimizer.name", rule)
+    for stage in ("embed", "rqvae", "generator", "model")
+    for name, rule in (("momentum", "sgd"), ("b2", "adamw"))
+  },
+  "recid.branching": ("recid.method", "hkmeans"),
+  **{
+    f"synthetic.{name}": ("data", "synthetic")
+    for name in (
+      "n_users",
+      "n_items",
+      "interactions_per_user",
+      "n_tastes",
+      "seed",
+    )
+  },
+}
+
+
+def check(config: Config) -> None:
+  """Bad or ineffective values, before anything starts.
+
+  Raises:
+    UserError: naming the setting and what it may be.
+  """
+  _check_blocks(config)
+  values = dict(flatten(config))
+  defaults = dict(flatten(default_like(config)))
+  for key in values:
+    if key not in defaults:
+      raise UserError(unknown_key(key, default_like(config)))
+  _check_words(config, values)
+  for key, (needs, wanted) in USED_ONLY_WITH.items():
+    if (
+      key in values and values[key] != defaults[key] and values[needs] != wanted
+    ):
+      raise UserError(
+        f"config.{key} is set but has no effect unless config.{needs} is"
+        f" {wanted!r}; drop it or set that."
+      )
+  _check_ranges(values)
+  _check_model(config)
+  _check_evaluation(config)
+
+
+def _check_words(config: Config, values: dict) -> None:
+  for key, choices in _choices(config).items():
+    if key in values and values[key] not in choices:
+      near = difflib.get_close_matches(str(values[key]), choices, 1, 0.0)[0]
+      raise UserError(
+        f"config.{key} = {values[key]!r}: did you mean {near!r}? It is one of"
+        f" {', '.join(choices)}."
+      )
+
+
+def _check_ranges(values: dict) -> None:
+  may_be_zero = ("seed", "l2", "weight_decay", "momentum", "shrink")
+  for key, value in values.items():
+    name = key.rsplit(".", 1)[-1]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+      continue
+    is_share = name.endswith("dropout") or name in ("warmup", "share")
+    low_enough = value >= 0 if is_share or name in may_be_zero else value > 0
+    if key.startswith("recid.min_"):
+      low_enough = True  # a floor may be anything; R^2 can be negative
+    if not low_enough or (is_share and value >= 1):
+      raise UserError(f"config.{key} = {value} is out of range.")
+
+
+def _check_model(config: Config) -> None:
+  fan_out = config.embed.fan_out if "embed" in config else ()
+  if fan_out and (
+    len(fan_out) != config.embed.layers
+    or not all(isinstance(n, int) and n > 0 for n in fan_out)
+  ):
+    raise UserError(
+      f"config.embed.fan_out = {fan_out!r}: it needs a number of neighbours for"
+      f" each of the {config.embed.layers} layers, such as"
+      f" {(10,) * config.embed.layers!r}; or () for all neighbours."
+    )
+  if config.system == "gat" and config.model.hidden % config.model.heads:
+    raise UserError(
+      f"config.model.heads = {config.model.heads}: it must divide"
+      f" config.model.hidden, {config.model.hidden}."
+    )
+  if config.system == "tiger" and (
+    config.generator.user_token or config.generator.soft_targets.share
+  ):
+    raise UserError(
+      "config.generator.user_token and soft_targets need vectors of users and"
+      " items, which tiger has not."
+    )
+  if config.system == "ease" and config.model.l2 == 0:
+    raise UserError("config.model.l2 = 0: ease has no solution without it.")
+
+
+def _check_evaluation(config: Config) -> None:
+  chosen = config.evaluation
+  if not chosen.cutoffs or min(chosen.cutoffs) < 1:
+    raise UserError("config.evaluation.cutoffs needs numbers of 1 or more.")
+  if 10 not in chosen.cutoffs:
+    raise UserError("config.evaluation.cutoffs must hold 10, the headline.")
+  if chosen.splits not in (("valid",), ("valid", "test")):
+    raise UserError(
+      f"config.evaluation.splits = {chosen.splits!r}: it is"
+      " ('valid', 'test') or ('valid',)."
+    )
+  if "generator" in config and chosen.beam_width < max(chosen.cutoffs):
+    raise UserError(
+      "config.evaluation.beam_width must be at least the largest of"
+      f" config.evaluation.cutoffs, {max(chosen.cutoffs)}."
+    )
+
+
+def _check_blocks(config: Config) -> None:
+  """The blocks of settings are those of the system and of its embedding."""
+  embedding = config.get("embedding", "gcn")
+  known = config.system in ("mmgrec", *SYSTEMS) and embedding in EMBEDDINGS
+  blocks = lambda c: (set(c), set(c.get("model", ())))
+  if not known or blocks(config) != blocks(default_like(config)):
+    raise UserError(
+      f"config.system = {config.system!r}, config.embedding = {embedding!r}:"
+      f" choose these after the colon, as in --config=FILE:{SYSTEMS[0]} or"
+      f" --config=FILE:embedding={SYSTEMS[0]}."
+    )
+
+
+def _choices(config: Config) -> dict[str, tuple[str, ...]]:
+  """Settings that are one of a few words."""
+  if config.system == "tiger":
+    return CHOICES | TIGER_CHOICES
+  own = {
+    "loss": baselines.LOSSES,
+    **baselines.CHOICES.get(model_name(config), {}),
+  }
+  return CHOICES | {f"model.{key}": words for key, words in own.items()}

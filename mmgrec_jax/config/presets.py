@@ -1,0 +1,112 @@
+"""What a config file and the word after its colon choose."""
+
+import difflib
+
+from mmgrec_jax.config.defaults import (
+  EMBEDDING,
+  EMBEDDINGS,
+  SYSTEMS,
+  Config,
+  default_config,
+)
+from mmgrec_jax.config.values import flatten, set_value
+from mmgrec_jax.errors import UserError
+
+# The paper's settings (§4.3): SGD, learning rate 1e-3, L2 1e-5, one target for
+# each history, softmax over the whole vocabulary.
+_PAPER_SGD = {
+  "name": "sgd",
+  "learning_rate": 1e-3,
+  "weight_decay": 1e-5,
+  "schedule": "constant",
+}
+PAPER = {
+  "evaluation": {"rescore": ()},
+  "embed": {
+    "batch_size": 3000,
+    "l2": 0.0,
+    "last_activation": True,
+    "epochs": 1000,
+    "optimizer": _PAPER_SGD,
+  },
+  "rqvae": {"batch_size": 3000, "epochs": 1000, "optimizer": _PAPER_SGD},
+  "generator": {
+    "batch_size": 3000,
+    "targets_per_history": 1,
+    "soft_targets": {"share": 0.0},
+    "trie_softmax": False,
+    "dropout": 0.1,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "heads": 4,
+    "decoder_head_width": 64,
+    "feed_forward": 256,
+    "epochs": 1000,
+    "eval_every": 1,
+    "optimizer": _PAPER_SGD,
+  },
+}
+
+
+def from_preset(overrides: dict, preset: str) -> Config:
+  """The config of a file and what follows its colon.
+
+  Args:
+    overrides: the file's own choices, nested as the settings are; under
+      `models`, those of `config.model` by baseline, and TIGER's by stage.
+    preset: '' for the tuned defaults, 'paper' for the paper's settings, one
+      of `SYSTEMS`, or 'embedding=' and one of `EMBEDDINGS`.
+  """
+  overrides = dict(overrides)
+  of_models = overrides.pop("models", {})
+  system, embedding = chosen(preset, overrides.pop("embedding", EMBEDDING))
+  config = default_config(system, embedding)
+  # What speaks of stages that the system has not does not concern it.
+  sources = [
+    {
+      key: value
+      for key, value in overrides.items()
+      if key in config or key not in default_config()
+    }
+  ]
+  if system == "tiger":
+    sources.append(of_models.get("tiger", {}))
+  elif "model" in config:
+    own = of_models.get(embedding if system == "mmgrec" else system, {})
+    sources.append({"model": own})
+  if preset == "paper":
+    sources.append(PAPER)
+  for source in sources:
+    for key, value in flatten(source):
+      set_value(config, key, value)
+  if preset:
+    config.name = f"{config.name}-{preset.replace('=', '-')}"
+  return config
+
+
+def chosen(preset: str, embedding: str = EMBEDDING) -> tuple[str, str]:
+  """The system and, for mmgrec, its embedding, which may have a default.
+
+  Raises:
+    UserError: the preset names nothing.
+  """
+  if preset == "paper":
+    return "mmgrec", "gcn"
+  if preset in SYSTEMS:
+    return preset, "gcn"
+  word, _, name = preset.partition("=")
+  if word == "embedding" and name not in EMBEDDINGS:
+    near = difflib.get_close_matches(name, EMBEDDINGS, 1, 0.0)[0]
+    raise UserError(
+      f"embedding={name}: did you mean {near!r}? It is one of"
+      f" {', '.join(EMBEDDINGS)}."
+    )
+  if preset and word != "embedding":
+    known = ("paper", *SYSTEMS)
+    near = difflib.get_close_matches(preset, known, 1, 0.0)[0]
+    raise UserError(
+      f"Nothing is called {preset!r} after the colon; did you mean {near!r}?"
+      " There are paper (MMGRec's own settings), embedding=NAME (MMGRec on"
+      f" another model's vectors) and {', '.join(SYSTEMS)}."
+    )
+  return "mmgrec", name or embedding

@@ -156,7 +156,7 @@ def help_text() -> str:
     " paper's), or\nanother system:\n  "
     + ", ".join(configs.SYSTEMS)
     + "\n\nMMGRec's settings and their defaults (config/defaults.py explains"
-    " them; model.* are\nthose of its embedding; TIGER has no model.*; the other"
+    " them; model.*\nare those of its embedding; TIGER has none; the other"
     " systems', as\n--config.model.KEY=VALUE, are in models/settings.py):\n"
     + "\n".join(lines)
   )

@@ -107,7 +107,8 @@ def everywhere(
 def replicate(tree: Any) -> Any:
   """A copy of every array on each local device, [devices, ...].
 
-  Where devices share copies: one, as `sharded.place` has it.
+  Where devices share copies: one, as `sharded.place` has it. Of the shape of
+  an array, the shape of the copies.
 
   Placed as pmap over `AXIS` places its results, or each program would be
   compiled twice: for the first call and for those after it.
@@ -119,8 +120,10 @@ def replicate(tree: Any) -> Any:
   by_device = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
 
   def copies(array):
-    array = np.asarray(array)
-    stacked = np.broadcast_to(array, (len(own), *array.shape))
+    shape = (len(own), *np.shape(array))
+    if isinstance(array, jax.ShapeDtypeStruct):
+      return array.update(shape=shape, sharding=by_device)
+    stacked = np.broadcast_to(np.asarray(array), shape)
     return jax.device_put(stacked, by_device)
 
   return jax.tree.map(copies, tree)

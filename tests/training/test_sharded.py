@@ -134,6 +134,9 @@ def test_shapes_are_placed_as_arrays_are():
   assert of_shape.padded.shape == placed.padded.shape == (4002, 3)
   assert of_shape.padded.sharding == placed.padded.sharding
   assert (of_shape.axis, of_shape.length) == (placed.axis, placed.length)
+  copies, of_shape = map(parallel.replicate, (table, shape))
+  assert of_shape.shape == copies.shape == (4, 4001, 3)
+  assert of_shape.sharding == copies.sharding
 
 
 def test_a_number_of_shards_that_does_not_fit_is_an_error(monkeypatch):

@@ -5,11 +5,15 @@ import numpy as np
 from mmgrec_jax.errors import UserError
 
 
-def r_squared(x_IxD: np.ndarray, x_hat_IxD: np.ndarray) -> float:
-  """Share of x's variance that the reconstruction explains; 1 is perfect."""
-  residual = ((x_IxD - x_hat_IxD) ** 2).sum()
-  total = ((x_IxD - x_IxD.mean(axis=0)) ** 2).sum()
-  return float(1 - residual / max(total, 1e-30))
+def r_squared(x_IxD: np.ndarray, error_I: np.ndarray) -> float:
+  """Share of x's variance that a reconstruction explains; 1 is perfect.
+
+  Args:
+    error_I: each row's squared distance to its reconstruction.
+  """
+  centred_IxD = x_IxD - x_IxD.mean(axis=0)
+  total = np.square(centred_IxD, out=centred_IxD).sum()
+  return float(1 - error_I.sum() / max(total, 1e-30))
 
 
 def explained_by_groups(x_IxD: np.ndarray, semantic_IxS: np.ndarray) -> float:
@@ -18,7 +22,8 @@ def explained_by_groups(x_IxD: np.ndarray, semantic_IxS: np.ndarray) -> float:
   count = np.bincount(group)
   total = np.zeros((len(count), x_IxD.shape[1]))
   np.add.at(total, group, x_IxD)
-  return r_squared(x_IxD, (total / count[:, None])[group])
+  mean_IxD = (total / count[:, None])[group]
+  return r_squared(x_IxD, ((x_IxD - mean_IxD) ** 2).sum(axis=1))
 
 
 def health_report(

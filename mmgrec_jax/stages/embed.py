@@ -133,5 +133,8 @@ def _train_rqvae(
   task = quantizing.rqvae_task(model, x_IxC, start, config.rqvae)
   schedule = Schedule.of(config.rqvae, config.train)
   best = train(folder, task, schedule, stage_key(config, 3), "embed/rqvae")
-  codes, x_hat = quantizing.quantize(model, best, x_IxC)
-  return {"codes": codes, "r2": np.array(r_squared(np.asarray(x_IxC), x_hat))}
+  codes, error_I = quantizing.quantize(model, best, x_IxC)
+  return {
+    "codes": codes,
+    "r2": np.array(r_squared(np.asarray(x_IxC), error_I)),
+  }

@@ -46,16 +46,22 @@ def in_batches(
 def quantize(
   model: RQVAE, params: Any, x_IxC: jax.Array
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Semantic tokens of all items, int32 [I, M - 1], and x rebuilt [I, C]."""
+  """Semantic tokens of all items, and how well they rebuild x.
+
+  Returns:
+    int32 [I, M - 1], and the squared distance of x rebuilt to x, float32 [I].
+  """
 
   @jax.jit
-  def of_rows(row_B):
-    out: Any = model.apply({"params": params}, x_IxC[row_B])
+  def of_rows(params, x_IxC, row_B):
+    x_BxC = x_IxC[row_B]
+    out: Any = model.apply({"params": params}, x_BxC)
     _, x_hat_BxC, quantized = out
-    return quantized.codes_BxM, x_hat_BxC
+    return quantized.codes_BxM, ((x_BxC - x_hat_BxC) ** 2).sum(axis=1)
 
   rows = np.arange(len(x_IxC))
-  return jax.device_get(in_batches(of_rows, rows, min(len(rows), ROWS)))
+  call = functools.partial(of_rows, params, x_IxC)
+  return jax.device_get(in_batches(call, rows, min(len(rows), ROWS)))
 
 
 def mean_error(

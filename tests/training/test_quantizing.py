@@ -21,11 +21,22 @@ def test_all_items_go_through_in_parts(fitted, rows, monkeypatch):
   _, x_hat, quantized = model.apply({"params": params}, x)
   _, (terms, _) = rqvae_loss(model, params, x, 0.25)
   monkeypatch.setattr(quantizing, "ROWS", rows)
-  codes, rebuilt = quantizing.quantize(model, params, x)
+  codes, error_I = quantizing.quantize(model, params, x)
   assert np.array_equal(codes, quantized.codes_BxM)
-  np.testing.assert_allclose(rebuilt, x_hat, rtol=1e-5, atol=1e-6)
+  distance_I = ((x - x_hat) ** 2).sum(axis=1)
+  np.testing.assert_allclose(error_I, distance_I, rtol=1e-5)
   error = quantizing.mean_error(model, params, x, 0.25)
   np.testing.assert_allclose(error, terms["reconstruction"], rtol=1e-5)
+
+
+def test_items_are_no_constant_of_the_program(fitted):
+  model, params, x = fitted
+  least = jax.config.jax_captured_constants_warn_bytes
+  jax.config.update("jax_captured_constants_warn_bytes", x.nbytes)
+  try:
+    quantizing.quantize(model, params, x)  # a warning is an error
+  finally:
+    jax.config.update("jax_captured_constants_warn_bytes", least)
 
 
 def test_kmeans_starts_from_some_of_many_rows(fitted, monkeypatch):

@@ -157,6 +157,13 @@ def my_share(batch: jax.Array, axis_name: str | None) -> jax.Array:
   return jax.lax.dynamic_slice_in_dim(batch, start, share)
 
 
+def products(x_BxD: jax.Array, table_IxD: jax.Array) -> jax.Array:
+  """x @ table.T, [B, I], for this device's share of a batch."""
+  if mesh := _MESH.get():
+    return sharded.products(x_BxD, table_IxD, mesh)
+  return x_BxD @ table_IxD.T
+
+
 def mean_gradient(
   loss: Callable, params: Any, weight: jax.Array, axis_name: str | None
 ) -> tuple[Any, dict[str, jax.Array], Any]:

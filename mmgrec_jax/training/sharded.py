@@ -82,6 +82,19 @@ def over_devices(batch: jax.Array, mesh: Mesh) -> jax.Array:
   return jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, spec))
 
 
+def products(x_BxD: jax.Array, table_IxD: jax.Array, mesh: Mesh) -> jax.Array:
+  """x @ table.T of a batch split over all devices, [B, I].
+
+  The table stays in its parts: rows of x are exchanged, and products. Else each
+  device would fetch all of the table for its few rows.
+  """
+  lies = lambda *axes: NamedSharding(mesh, PartitionSpec(*axes))
+  keep = jax.lax.with_sharding_constraint
+  x_BxD = keep(x_BxD, lies(DEVICE))
+  product_BxI = keep(x_BxD @ table_IxD.T, lies(DEVICE, MODEL))
+  return over_devices(product_BxI, mesh)
+
+
 def _is_split(leaf: Any) -> bool:
   return isinstance(leaf, Split)
 

@@ -12,6 +12,7 @@ from flax import struct
 
 from mmgrec_jax.decoding.trie import Trie
 from mmgrec_jax.models.generator import Vectors
+from mmgrec_jax.training import parallel
 
 
 @struct.dataclass
@@ -42,7 +43,7 @@ def item_distribution(
     seen_BxH: items, -1 = padding.
   """
   items = len(trie.item_I)
-  score_BxI = vectors.user_UxD[user_B] @ vectors.item_IxD.T
+  score_BxI = parallel.products(vectors.user_UxD[user_B], vectors.item_IxD)
   centred_BxI = score_BxI - score_BxI.mean(axis=1, keepdims=True)
   spread_Bx1 = jnp.sqrt((centred_BxI**2).mean(axis=1, keepdims=True) + 1e-12)
   logits_BxI = sharpness * centred_BxI / spread_Bx1

@@ -126,6 +126,23 @@ def test_a_step_takes_a_part_of_the_memory_on_each_device():
   assert own > 3 * n > 2 * n > shared
 
 
+def test_products_with_a_shared_table_leave_it_in_its_parts(rng):
+  x = rng.normal(size=(8, 64)).astype(np.float32)
+  table = rng.normal(size=(20_001, 64)).astype(np.float32)
+
+  def best(x_BxD, table_IxD):
+    x_BxD = parallel.my_share(x_BxD, None)
+    product_BxI = parallel.products(x_BxD, table_IxD)
+    return parallel.my_share(product_BxI, None).max(axis=1)
+
+  with parallel.shared_by(4):
+    program = parallel.everywhere(best)
+    placed = parallel.replicate((x, table))
+    found = parallel.unreplicate(program(*placed))
+    assert parallel.memory(program, *placed) < table.nbytes
+  np.testing.assert_allclose(found, (x @ table.T).max(axis=1), rtol=1e-4)
+
+
 def test_shapes_are_placed_as_arrays_are():
   table = np.ones((4001, 3), np.float32)
   shape = jax.ShapeDtypeStruct(table.shape, table.dtype)

@@ -60,6 +60,18 @@ def embed_features(config: Config, data: Dataset, folder: Workdir) -> None:
     write_arrays(path, _train_rqvae(config, features, folder))
 
 
+def build_encoder(config: Config, data: Dataset) -> GraphEncoder:
+  """The module that `config.embed` describes."""
+  return GraphEncoder(
+    n_users=data.n_users,
+    n_items=data.n_items,
+    width=config.width,
+    layers=config.embed.layers,
+    dropout=config.embed.dropout,
+    last_activation=config.embed.last_activation,
+  )
+
+
 def build_rqvae(config: Config) -> RQVAE:
   """The module that `config.rqvae` describes."""
   return RQVAE(
@@ -74,14 +86,7 @@ def _train_encoder(
   config: Config, data: Dataset, features: jax.Array, folder: Workdir
 ) -> tuple[np.ndarray, np.ndarray]:
   """Eq. 10, both losses in turn. Returns the best epoch's h."""
-  encoder = GraphEncoder(
-    n_users=data.n_users,
-    n_items=data.n_items,
-    width=config.width,
-    layers=config.embed.layers,
-    dropout=config.embed.dropout,
-    last_activation=config.embed.last_activation,
-  )
+  encoder = build_encoder(config, data)
   graph = bipartite_graph(
     *data.edges(TRAIN), data.n_users, data.n_items, config.graph
   )

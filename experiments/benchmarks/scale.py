@@ -10,8 +10,8 @@ Command: python -m experiments.benchmarks.scale --out=runs/benchmarks
 - Rec-IDs: 10 million items' semantic tokens, Rec-IDs and trie, really made.
 
 Each in a process of its own, whose peak memory then means something. Seconds
-are those of one run, compiling included: they say what is possible here, not
-how fast it could be.
+are of one run, compiling included, by the wall clock: on a loaded machine they
+say only that it ends.
 """
 
 import argparse
@@ -104,6 +104,7 @@ def plot(merged: dict[str, Any], path: Path) -> None:
     gib = [bytes_[str(n)] / 2**30 for n in found["shards"]]
     axes.plot(found["shards"], gib, marker="o", label=program)
   axes.set_xscale("log", base=2)
+  axes.set_xticks(found["shards"], found["shards"])
   axes.set_yscale("log")
   axes.set_xlabel("config.model_shards")
   axes.set_ylabel(f"GiB of each device, {found['n_items']:,} items")

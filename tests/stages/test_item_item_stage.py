@@ -6,6 +6,7 @@ import pytest
 from mmgrec_jax import config as configs
 from mmgrec_jax import pipeline
 from mmgrec_jax.data.dataset import TRAIN
+from mmgrec_jax.errors import UserError
 from mmgrec_jax.stages import item_item
 from mmgrec_jax.stages.load import load_data
 from mmgrec_jax.workdir import Workdir
@@ -58,12 +59,12 @@ def test_items_of_the_training_split_are_never_recommended(system, tmp_path):
 def test_what_only_training_needs_is_no_setting(system):
   config = configs.default_config(system)
   configs.check(config)
-  with pytest.raises(configs.UserError, match="config.width is no setting"):
+  with pytest.raises(UserError, match="config.width is no setting"):
     configs.set_value(config, "width", 32)
 
 
 def test_ease_without_its_penalty_is_refused():
   config = configs.default_config("ease")
   configs.set_value(config, "model.l2", 0)
-  with pytest.raises(configs.UserError, match="no solution without it"):
+  with pytest.raises(UserError, match="no solution without it"):
     configs.check(config)

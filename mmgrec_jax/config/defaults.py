@@ -147,6 +147,7 @@ def _add_stages(config: Config) -> None:
   config.generator.feed_forward = 128
   config.generator.dropout = 0.0
   config.generator.folded = True  # attention's fast form, see nn/attention.py
+  config.generator.skip_sure = True  # beams of one item need no model
   config.generator.history_length = 32  # N
   config.generator.targets_per_history = 8  # T; 1 is the paper's
   config.generator.batch_size = 32  # histories

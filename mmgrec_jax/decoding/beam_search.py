@@ -3,6 +3,8 @@
 Knows nothing of models: `step_logits` and `last_logits` are any functions.
 """
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -90,41 +92,56 @@ def _reorder(tree: Any, beam_BxK: jax.Array) -> Any:
   return jax.tree.map(lambda a: a[rows_Bx1, beam_BxK], tree)
 
 
-def _last_log_p(
-  last_logits: StepLogits, trie: tries.Trie, beams: Beams, renormalise: bool
-) -> jax.Array:
-  """Log-probabilities of each beam's last token, [B, K, C].
+# Shares of the beams that may be few enough to be worth programs of their own.
+FEW = (1 / 4, 1 / 2)
 
-  Renormalised, a prefix that only one item has leaves no choice: 0. Most
-  prefixes are such, so the model usually sees a quarter of the beams.
+
+def _next_log_p(
+  ask: StepLogits,
+  valid_of: Callable,
+  beams: Beams,
+  choice_BxK: jax.Array,
+  skip: bool,
+  renormalise: bool,
+) -> tuple[jax.Array, Any]:
+  """Log-probabilities of each beam's next token [B, K, V], and the cache.
+
+  Renormalised, a prefix that only one item has leaves no choice, now or later:
+  its one token has 0. Most prefixes soon are such, so the model can leave them
+  out, and what it would have kept of them is never asked for.
+
+  Args:
+    ask: the model.  valid_of: (nodes, V) -> tokens that may follow.
+    choice_BxK: beams with more than one item.
+    skip: leave the others out where that is most of them.
   """
-  B, K = beams.node_BxK.shape
-  rows_Bx1 = jnp.arange(B)[:, None]
-
-  def of_model(token_BxR, node_BxR, cache) -> jax.Array:
-    logits, _ = last_logits(token_BxR, beams.step, cache)
-    chex.assert_shape(logits, (*node_BxR.shape, None))
-    valid = trie.last_tokens(node_BxR, logits.shape[-1])
-    return masked_log_softmax(logits, valid, renormalise)
-
+  K = beams.node_BxK.shape[1]
+  rows_Bx1 = jnp.arange(beams.node_BxK.shape[0])[:, None]
   every_beam = (beams.token_BxK, beams.node_BxK, beams.cache)
-  few = -(-K // 4)
-  if not renormalise or few == K:
-    return of_model(*every_beam)
-  _, count_BxK = trie.item_range(beams.node_BxK, trie.levels - 1)
-  choice_BxK = (count_BxK > 1) & (beams.score_BxK > NEG_INF)
 
-  def of_some() -> jax.Array:
+  def of_model(token_BxR, node_BxR, cache):
+    logits, cache = ask(token_BxR, beams.step, cache)
+    valid = valid_of(node_BxR, logits.shape[-1])
+    chex.assert_equal_shape([logits, valid])
+    return masked_log_softmax(logits, valid, renormalise), cache
+
+  def of_some(few: int):
     beam_BxR = jnp.argsort(~choice_BxK, axis=1)[:, :few]
-    log_p_BxRxC = of_model(*_reorder(every_beam, beam_BxR))
-    first_C = jnp.arange(log_p_BxRxC.shape[-1]) == 0
-    sure_BxKxC = jnp.broadcast_to(
-      jnp.where(first_C, 0.0, NEG_INF), (B, K, len(first_C))
-    )
-    return sure_BxKxC.at[rows_Bx1, beam_BxR].set(log_p_BxRxC)
+    some = of_model(*_reorder(every_beam, beam_BxR))
+    valid = valid_of(beams.node_BxK, some[0].shape[-1])
+    sure = (jnp.where(valid, 0.0, NEG_INF), beams.cache)
+    put = lambda every, of_few: every.at[rows_Bx1, beam_BxR].set(of_few)
+    return jax.tree.map(put, sure, some)
 
-  enough = (choice_BxK.sum(axis=1) <= few).all()
-  return jax.lax.cond(enough, of_some, lambda: of_model(*every_beam))
+  sizes = sorted({math.ceil(share * K) for share in FEW} - {K})
+  if not (skip and renormalise and sizes):
+    return of_model(*every_beam)
+  most = (choice_BxK & (beams.score_BxK > NEG_INF)).sum(axis=1).max()
+  branches = [functools.partial(of_some, few) for few in sizes]
+  return jax.lax.switch(
+    (most > jnp.array(sizes)).sum(),
+    [*branches, lambda: of_model(*every_beam)],
+  )
 
 
 def beam_search(
@@ -135,6 +152,7 @@ def beam_search(
   history_BxH: jax.Array,
   beam_width: int,
   renormalise: bool,
+  skip_sure: bool = True,
   loop: Callable = jax.lax.while_loop,
   allowed: Allowed | None = None,
 ) -> tuple[jax.Array, jax.Array]:
@@ -151,6 +169,8 @@ def beam_search(
     history_BxH: int32 items never to be returned, -1 = padding.
     beam_width: K, from 1 to more than there are items.
     renormalise: see `masked_log_softmax`.
+    skip_sure: ask the model for beams with a choice only, see `_next_log_p`;
+      the results are the same.
     loop: runs the steps between; benchmarks compare others.
     allowed: of the same Rec-IDs; no other items are returned. Scores stay
       those of the whole catalogue.
@@ -163,10 +183,12 @@ def beam_search(
   exhausted = tries.exhausted_children(trie, history_BxH, allowed)
 
   def step(beams: Beams) -> Beams:
-    logits_BxKxL, cache = step_logits(beams.token_BxK, beams.step, beams.cache)
-    valid = trie.children(beams.node_BxK)
-    chex.assert_equal_shape([logits_BxKxL, valid])
-    log_p = masked_log_softmax(logits_BxKxL, valid, renormalise)
+    # These are inner nodes: their range does not depend on their length.
+    _, count_BxK = trie.item_range(beams.node_BxK, 0)
+    log_p, cache = _next_log_p(
+      step_logits, lambda node, _: trie.children(node), beams, count_BxK > 1,
+      skip_sure, renormalise,
+    )  # fmt: skip
     if allowed is not None:
       alive = allowed.alive_PxL[beams.node_BxK]
       log_p = jnp.where(alive, log_p, NEG_INF)
@@ -183,7 +205,10 @@ def beam_search(
   start = Beams(jnp.int32(0), jnp.zeros((B, 1)), root_Bx1, root_Bx1, cache)
   beams = loop(lambda b: b.step < M - 1, step, step(start))
 
-  log_p = _last_log_p(last_logits, trie, beams, renormalise)
+  _, count_BxK = trie.item_range(beams.node_BxK, M - 1)
+  log_p, _ = _next_log_p(
+    last_logits, trie.last_tokens, beams, count_BxK > 1, skip_sure, renormalise
+  )
   if allowed is not None:
     first_BxK, _ = trie.item_range(beams.node_BxK, M - 1)
     valid = allowed.tokens(first_BxK, log_p.shape[-1])

@@ -53,6 +53,7 @@ class Generator(nn.Module):
     trie_softmax: take each level's softmax over valid children only; the
       product over levels is then a distribution over items.
     folded: the fast form of attention, see `nn.attention`.
+    skip_sure: the fast form of beam search, see `decoding.beam_search`.
   """
 
   vocabulary: tuple[int, ...]
@@ -71,6 +72,7 @@ class Generator(nn.Module):
   dropout: float = 0.1
   dtype: jnp.dtype = jnp.float32
   folded: bool = True
+  skip_sure: bool = True
 
   def setup(self):
     self.encode_layers = [
@@ -309,6 +311,7 @@ def generate(
     history_BxH,
     beam_width,
     renormalise=model.trie_softmax,
+    skip_sure=model.skip_sure,
     loop=loop,
     allowed=allowed,
   )

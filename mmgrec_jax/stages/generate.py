@@ -39,6 +39,7 @@ def build_generator(
     feed_forward=chosen.feed_forward,
     dropout=chosen.dropout,
     folded=chosen.folded,
+    skip_sure=chosen.skip_sure,
     dtype=jnp.dtype(config.dtype),
   )
 

@@ -59,8 +59,9 @@ def random_case(rng, items, size):
 
 
 def search(
-  ids, logits, last, history, width, renormalise=True, form="packed", only=None
-):
+  ids, logits, last, history, width, renormalise=True, form="packed",
+  only=None, skip=True,
+):  # fmt: skip
   run = jax.jit(
     lambda history: beam_search(
       *table_model(logits, last),
@@ -69,6 +70,7 @@ def search(
       history,
       width,
       renormalise,
+      skip,
       allowed=None if only is None else allow(ids, only),
     )
   )
@@ -186,40 +188,73 @@ def test_packed_and_dense_tries_find_the_same_to_the_bit(rng):
     np.testing.assert_array_equal(packed[1], dense[1])
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_the_model_sees_only_beams_with_a_choice_where_they_are_few(
-  rng, shared
-):
-  # 64 prefixes of one item, or 8 of eight; the first 3 have one item more.
-  prefix_PxM = np.stack(np.unravel_index(np.arange(64), (4, 4, 4)), axis=1)
-  semantic = np.repeat(prefix_PxM[:8], 8, axis=0) if shared else prefix_PxM
-  ids = assign_rec_ids(
-    np.concatenate([semantic, prefix_PxM[:3]]), 4, np.arange(67)
+class Recorded:
+  """A table model whose cache is the path, and who asks how many beams."""
+
+  def __init__(self, logits, last):
+    self._step, self._last = table_model(logits, last)
+    self.asked = []
+
+  def _count(self, token_BxR, step):
+    count = lambda step: self.asked.append((int(step), token_BxR.shape[1]))
+    jax.debug.callback(count, step)
+
+  def step_logits(self, token_BxR, step, cache):
+    self._count(token_BxR, step)
+    return self._step(token_BxR, step, cache)
+
+  def last_logits(self, token_BxR, step, cache):
+    self._count(token_BxR, step)
+    return self._last(token_BxR, step, cache)
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_the_model_sees_only_beams_with_a_choice_where_they_are_few(rng, skip):
+  # Of 16 prefixes of two tokens 8 have one item, 8 have two; of the longest
+  # prefixes 4 have two items.
+  pairs = np.stack(np.unravel_index(np.arange(16), (4, 4)), axis=1)
+  third = np.zeros((16, 1), int)
+  semantic = np.concatenate(
+    [
+      np.hstack([pairs, third]),
+      np.hstack([pairs[:4], third[:4] + 1]),
+      np.hstack([pairs[4:8], third[:4]]),
+    ]
   )
+  ids = assign_rec_ids(semantic, 4, np.arange(24))
   logits = jnp.asarray(rng.normal(size=(3, 5, 4, 4)), jnp.float32)
   last = jnp.asarray(rng.normal(size=(4, ids.vocabulary[-1])), jnp.float32)
-  step_logits, last_logits = table_model(logits, last)
-  exact = all_scores(ids, logits, last, True)
-  width, few = 80, 20
-
-  def only_when_it_should(token_BxK, step, cache):
-    out, cache = last_logits(token_BxK, step, cache)
-    expected = width if shared else few
-    return jnp.where(token_BxK.shape[1] == expected, out, jnp.nan), cache
-
-  # Only 8 prefixes are alive, fewer than 20, unless each is its own beam.
-  if shared:
-    width, few = 8, 2
+  model = Recorded(logits, last)
   items, scores = beam_search(
-    step_logits, only_when_it_should, jnp.zeros((2, 1), jnp.int32),
-    build_trie(ids), jnp.full((2, 1), -1), width, True,
+    model.step_logits, model.last_logits, jnp.zeros((2, 1), jnp.int32),
+    build_trie(ids), jnp.full((2, 1), -1), 24, True, skip_sure=skip,
   )  # fmt: skip
   items, scores = np.asarray(items), np.asarray(scores)
-  assert not np.isnan(scores).any()
-  np.testing.assert_allclose(
-    exact[items[items >= 0]], scores[items >= 0], atol=1e-5
-  )
-  assert (items >= 0).sum(axis=1).tolist() == [min(width, 67)] * 2
+  jax.effects_barrier()
+  # Step 1 has 4 live beams, all with a choice; step 2 has 8 of 16; the last
+  # one 4 of 20.
+  asked = [(0, 1), (1, 6), (2, 12), (3, 6)]
+  assert model.asked == (asked if skip else [(0, 1), (1, 24), (2, 24), (3, 24)])
+  exact = all_scores(ids, logits, last, True)
+  assert sorted(items[0]) == list(range(24))
+  np.testing.assert_allclose(exact[items], scores, atol=1e-5)
+
+
+def test_leaving_sure_beams_out_changes_nothing(rng):
+  """Also where a beam is asked for again after others were left out."""
+  for trial in range(12):
+    items = int(rng.integers(2, 60))
+    ids, logits, last = random_case(rng, items, int(rng.integers(2, 9)))
+    history = np.full((2, 20), -1)
+    history[0, :1] = rng.integers(items)
+    width = int(rng.integers(2, 40))
+    form = ("packed", "dense")[trial % 2]
+    found = [
+      list(search(ids, logits, last, history, width, form=form, skip=skip))
+      for skip in (True, False)
+    ]
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-6)
 
 
 def test_masked_log_softmax_of_nothing_is_not_nan():

@@ -95,7 +95,9 @@ def _shared_defaults() -> Config:
 
   config.evaluation = ConfigDict()
   config.evaluation.cutoffs = (5, 10, 20, 50)  # K of Recall@K and NDCG@K
-  config.evaluation.batch_size = 128  # users a device handles at a time
+  config.evaluation.batch_size = (
+    128  # users a device handles at a time, at most
+  )
   config.evaluation.splits = ("valid", "test")  # or ("valid",): no look at test
 
   config.train = ConfigDict()

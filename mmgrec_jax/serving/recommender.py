@@ -140,7 +140,7 @@ class Recommender:
     return Ranker(
       self.system.recommend(k),
       self.seen_rows if rows is None else rows,
-      self._config.evaluation.batch_size,
+      self.system.users_at_a_time(k),
       seed=None,
     )
 

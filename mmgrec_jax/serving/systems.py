@@ -4,6 +4,7 @@ Each class has
   rec_ids: of the catalogue, or None.
   vectors: (h_user [U, D], h_item [I, D]), or None.
   recommend(k): as `evaluation.ranking.Recommend`; lists may be longer than k.
+  users_at_a_time(k): how many a device handles together.
   params(allowed_I): what `recommend` reads; None: any item.
 and, where there are vectors,
   vectors_of(params): the same, of these parameters.
@@ -32,7 +33,7 @@ from mmgrec_jax.serving.trained import (
   vectors_file,
   weight,
 )
-from mmgrec_jax.stages.rankers import Search, beams_of
+from mmgrec_jax.stages.rankers import Search, beams_of, users_at_a_time
 
 
 class Beams:
@@ -46,8 +47,13 @@ class Beams:
     self.vectors: Any = None if h[0] is None else h
 
   def recommend(self, k: int) -> Recommend:
-    width = max(k, self._config.evaluation.beam_width)
-    return beams_of(self._config, self._model, width)
+    return beams_of(self._config, self._model, self._width(k))
+
+  def users_at_a_time(self, k: int) -> int:
+    return users_at_a_time(self._config, self._width(k))
+
+  def _width(self, k: int) -> int:
+    return max(k, self._config.evaluation.beam_width)
 
   def params(self, allowed_I: np.ndarray | None) -> Search:
     if allowed_I is None:
@@ -69,6 +75,11 @@ class InnerProduct:
 
   def __init__(self, run: Trained):
     self.vectors: Any = tuple(read_vectors(vectors_file(run)))
+    self._batch_size = run.config.evaluation.batch_size
+
+  def users_at_a_time(self, k: int) -> int:
+    del k
+    return self._batch_size
 
   def recommend(self, k: int) -> Recommend:
     def best(params, user_B, history_BxH):
@@ -99,8 +110,13 @@ class ItemItem:
   def __init__(self, run: Trained):
     _, self._score = item_item.SYSTEMS[run.config.system]
     self._items = run.data.n_items
+    self._batch_size = run.config.evaluation.batch_size
     with np.load(run.folder / "item_item.npz", allow_pickle=False) as saved:
       self._matrix = dict(saved)
+
+  def users_at_a_time(self, k: int) -> int:
+    del k
+    return self._batch_size
 
   def recommend(self, k: int) -> Recommend:
     def best(params, user_B, history_BxH):

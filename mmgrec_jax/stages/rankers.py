@@ -21,6 +21,10 @@ from mmgrec_jax.models.generator import Generator, Vectors, generate
 from mmgrec_jax.training import parallel
 from mmgrec_jax.workdir import Workdir
 
+# What a search keeps of more beams than these leaves a CPU's caches, and each
+# then takes up to three times as long.
+CPU_BEAMS = 2048
+
 
 def inner_product_ranker(config: Config, data: Dataset, k: int) -> Ranker:
   """Ranks by h_u . h_i; its parameters are the pair (h_user, h_item)."""
@@ -83,7 +87,16 @@ def beam_ranker(
 ) -> Ranker:
   """Ranks by beam search; its parameters are a `Search`."""
   recommend = beams_of(config, model, beam_width)
-  return history_ranker(config, data, recommend, config.evaluation.batch_size)
+  users = users_at_a_time(config, beam_width)
+  return history_ranker(config, data, recommend, users)
+
+
+def users_at_a_time(config: Config, beam_width: int) -> int:
+  """Whose beams a device follows together."""
+  users = config.evaluation.batch_size
+  if jax.default_backend() == "cpu":
+    return max(1, min(users, CPU_BEAMS // beam_width))
+  return users
 
 
 def history_ranker(

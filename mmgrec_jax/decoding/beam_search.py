@@ -17,6 +17,7 @@ from mmgrec_jax.decoding.allowed import Allowed
 from mmgrec_jax.decoding.top_k import top_k
 
 NEG_INF = -jnp.inf
+NOWHERE = -1  # no node
 # Scores the next semantic token: (last tokens [B, K], step, cache) ->
 # (logits [B, K, L], cache). At step 0 the tokens mean nothing.
 StepLogits = Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
@@ -64,13 +65,15 @@ def _expand(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Best continuations: score, parent beam and token, each [B, beam_width]."""
   total_BxKxV = score_BxK[..., None] + log_p_BxKxV
-  # Each live beam stands on another node, so at most one matches.
+  # Each live beam stands on another node, so at most one matches. The largest
+  # of numbers: argmax takes a CPU several times as long.
+  live_BxK = jnp.where(score_BxK > NEG_INF, node_BxK, NOWHERE)
   parent_BxH = exhausted.parent[:, :, level]
-  on_parent_BxHxK = (parent_BxH[:, :, None] == node_BxK[:, None, :]) & (
-    score_BxK > NEG_INF
-  )[:, None, :]
-  beam_BxH = on_parent_BxHxK.argmax(axis=-1)
-  hit_BxH = on_parent_BxHxK.any(axis=-1) & exhausted.dead[:, :, level]
+  number_K = jnp.arange(node_BxK.shape[1])
+  beam_BxH = jnp.where(
+    parent_BxH[:, :, None] == live_BxK[:, None], number_K[None, None], -1
+  ).max(axis=-1)
+  hit_BxH = (beam_BxH >= 0) & exhausted.dead[:, :, level]
   # Out-of-range tokens are dropped: the way to leave out what is no hit.
   V = log_p_BxKxV.shape[-1]
   token_BxH = jnp.where(hit_BxH, exhausted.token[:, :, level], V)

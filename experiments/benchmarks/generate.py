@@ -15,9 +15,12 @@ import numpy as np
 
 from experiments.benchmarks.harness import Contestant, Run, main
 from experiments.convert_torch import convert, converted_model
+from mmgrec_jax.config import default_config
 from mmgrec_jax.decoding.trie import build_trie
 from mmgrec_jax.models.generator import Generator, generate
 from mmgrec_jax.recid.assign import assign_rec_ids
+from mmgrec_jax.stages.rankers import users_at_a_time
+from mmgrec_jax.training import parallel
 
 SEEN = 32  # items in a history, all read and all excluded
 
@@ -114,17 +117,19 @@ class Setting:
     trie = build_trie(self.ids, "dense" if form == "plain" else "packed")
     loop = unrolled(model.levels - 2) if form == "unrolled" else None
 
-    @jax.jit
-    def search(params, vectors, trie, user_B, history_BxH):
+    def recommend(arguments, user_B):
+      params, vectors, trie, history = arguments
       return generate(
-        model, params, vectors, trie, user_B, history_BxH, SEEN, beams,
+        model, params, vectors, trie, user_B, history[user_B], SEEN, beams,
         loop=loop or jax.lax.while_loop,
       )  # fmt: skip
 
-    arguments = jax.device_put((
-      self.params, self.vectors, trie, np.arange(batch), self.history[:batch]
-    ))  # fmt: skip
-    return lambda: jax.tree.map(np.asarray, search(*arguments))
+    users = users_at_a_time(default_config(), beams)
+    search = parallel.map_users(recommend, users)
+    arguments = parallel.replicate(
+      (self.params, self.vectors, trie, self.history[:batch])
+    )
+    return lambda: search(arguments, np.arange(batch))()
 
 
 def torch_contestants(

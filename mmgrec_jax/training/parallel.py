@@ -261,9 +261,13 @@ def map_users(
 
   def run(arguments, users):
     n = len(devices())
-    # Powers of 2: a few programs serve any number of users.
-    size = min(batch_size, 1 << (-(-len(users) // n) - 1).bit_length())
-    groups = -(-len(users) // (n * size))
+    # Few sizes, so that a few programs serve any number of users; but groups
+    # as even as that allows: a user who is there twice takes time too.
+    share = -(-len(users) // n)
+    groups = -(-share // batch_size)
+    even = -(-share // groups)
+    round_up = 1 << (even - 1).bit_length() if even < 8 else -(-even // 8) * 8
+    size = min(batch_size, round_up)
     padded = np.resize(users, n * groups * size).astype(np.int32)
     flat = lambda a, axes: a.reshape(-1, *a.shape[axes:])[: len(users)]
     if shared:  # Every group is for all devices.

@@ -1,8 +1,11 @@
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from mmgrec_jax.config import default_config
 from mmgrec_jax.stages.rankers import CPU_BEAMS, users_at_a_time
+from mmgrec_jax.training import parallel
 
 
 def test_beams_of_so_many_users_as_a_cpus_caches_hold(monkeypatch):
@@ -30,3 +33,18 @@ def test_how_many_users_go_together_changes_no_list(
   )
   for one, other in zip(found, expected, strict=True):
     assert one.items.tolist() == other.items.tolist()
+
+
+@pytest.mark.parametrize(
+  ("n", "most", "together"),
+  [(64, 40, 32), (41, 40, 24), (943, 20, 20), (3, 40, 4), (1, 40, 1)],
+)
+def test_groups_of_users_are_about_even(n, most, together, one_device):
+  def function(add, user_B):
+    return user_B + add, jnp.full(user_B.shape, len(user_B))
+
+  run = parallel.map_users(function, most)
+  users = np.arange(n)[::-1]
+  found, size = run(parallel.replicate(jnp.int32(5)), users)()
+  assert (found == users + 5).all()
+  assert set(size) == {together}

@@ -87,7 +87,8 @@ def test_every_flag_is_one_of_the_commands(command, only_parse, monkeypatch):
   if "…" in command:
     arguments += ["--interactions=x", "--out=x"]
   monkeypatch.setattr(sys, "argv", [module, *arguments])
-  monkeypatch.delitem(sys.modules, module, raising=False)
+  for imported in (module, f"{module}.__main__"):  # by another test
+    monkeypatch.delitem(sys.modules, imported, raising=False)
   with pytest.raises(SystemExit if "--help" in arguments else Understood):
     runpy.run_module(module, run_name="__main__")
 

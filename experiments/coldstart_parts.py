@@ -179,9 +179,7 @@ def by_history(known: Recommender, later: Recommender) -> Rank:
   def rank(users, choose_I):
     del choose_I  # it knows no other items
     rows, ids = later.seen_rows, later.data.item_ids
-    histories = [
-      ids[rows.items[rows.offset[u] : rows.offset[u + 1]]] for u in users
-    ]
+    histories = [ids[rows.of(user)] for user in users]
     return as_rows(later, known.recommend_to_new(histories, K))
 
   return rank
@@ -212,13 +210,14 @@ def by_content(held: Held, neighbours: int | None) -> Rank:
     neighbours: of each item, those known ones that count; None: all.
   """
 
+  data = held.later
+  user_E, item_E = data.edges(TRAIN)
+  x_UxI = sparse.csr_array(
+    (np.ones(len(user_E)), (user_E, item_E)), (data.n_users, data.n_items)
+  )
+  similar_IxI = similarities(held, neighbours)
+
   def rank(users, choose_I):
-    data = held.later
-    user_E, item_E = data.edges(TRAIN)
-    x_UxI = sparse.csr_array(
-      (np.ones(len(user_E)), (user_E, item_E)), (data.n_users, data.n_items)
-    )
-    similar_IxI = similarities(held, neighbours)
     return top(data, users, choose_I, lambda u: x_UxI[u] @ similar_IxI)
 
   return rank
@@ -267,7 +266,7 @@ def top(data: Dataset, users, choose_I, score: Callable) -> np.ndarray:
     some = users[start : start + 256]
     scores_NxI = np.where(choose_I[None], score(some), -np.inf)
     for row, user in zip(scores_NxI, some, strict=True):
-      row[seen.items[seen.offset[user] : seen.offset[user + 1]]] = -np.inf
+      row[seen.of(user)] = -np.inf
     best_NxK = np.argsort(-scores_NxI, axis=1, kind="stable")[:, :K]
     left = np.take_along_axis(scores_NxI, best_NxK, axis=1) > -np.inf
     lists.append(np.where(left, best_NxK, -1))

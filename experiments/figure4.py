@@ -67,8 +67,7 @@ def points_of(file: str, systems: Sequence[str]) -> list[Point]:
   """All points of a data set's config file."""
   points = []
   for system in systems:
-    colon = "" if system == "mmgrec" else f":{system}"
-    config = runs.read_config([f"--config={file}{colon}"])
+    config = runs.read_config([f"--config={file}{runs.colon(system)}"])
     default = dict(configs.flatten(config))
     for panel, keys in SETTINGS[system].items():
       for value in VALUES[panel]:

@@ -123,7 +123,7 @@ def plan_runs(
       " the test split."
     )
   default = {
-    variant.system: read_config([f"--config={file}{_colon(variant.system)}"])
+    variant.system: read_config([f"--config={file}{colon(variant.system)}"])
     for variant in variants.values()
   }
   known = {
@@ -138,7 +138,7 @@ def plan_runs(
       if system in ITEM_ITEM and seed != seeds[0]:
         continue
       has = {k: v for k, v in settings.items() if k in known[system]}
-      arguments = [f"--config={file}{_colon(system)}", f"--config.seed={seed}"]
+      arguments = [f"--config={file}{colon(system)}", f"--config.seed={seed}"]
       arguments += [f"--config.{k}={v}" for k, v in {**has, **own}.items()]
       run = Run(row, system, seed, out / f"{row}-{seed}", arguments, own)
       check_folder(run.folder, read_config(arguments))
@@ -146,7 +146,8 @@ def plan_runs(
   return runs
 
 
-def _colon(system: str) -> str:
+def colon(system: str) -> str:
+  """What follows a config file's name to choose a system."""
   return "" if system == "mmgrec" else f":{system}"
 
 

@@ -23,20 +23,12 @@ from pathlib import Path
 
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.files import check_free
+from mmgrec_jax.recommend import run_parser
 from mmgrec_jax.startup import before_jax
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-  parser = argparse.ArgumentParser(
-    prog="python -m mmgrec_jax.extend",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
-  parser.add_argument("--workdir", type=Path, required=True)
-  parser.add_argument(
-    "--data", type=Path, help="its data set; default: where the run found it"
-  )
+  parser = run_parser("extend", __doc__)
   parser.add_argument(
     "--new_data", type=Path, required=True, help="the folder with more in it"
   )

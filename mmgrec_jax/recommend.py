@@ -32,8 +32,8 @@ LISTS = {
 }
 
 
-def new_parser(command: str, doc: str | None) -> argparse.ArgumentParser:
-  """Of a command that makes a finished run recommend."""
+def run_parser(command: str, doc: str | None) -> argparse.ArgumentParser:
+  """Of a command that reads a finished run."""
   out = argparse.ArgumentParser(
     prog=f"python -m mmgrec_jax.{command}",
     description=doc,
@@ -44,6 +44,12 @@ def new_parser(command: str, doc: str | None) -> argparse.ArgumentParser:
   out.add_argument(
     "--data", type=Path, help="its data set; default: where the run found it"
   )
+  return out
+
+
+def new_parser(command: str, doc: str | None) -> argparse.ArgumentParser:
+  """Of a command that makes a finished run recommend."""
+  out = run_parser(command, doc)
   out.add_argument("--k", type=int, default=10, help="items for each; 10")
   out.add_argument(
     "--seen",

@@ -141,7 +141,7 @@ def faults_of_lists(
   """
   invalid = (items_NxK < 0) | (items_NxK >= n_items)
   ordered_NxK = np.sort(items_NxK, axis=1)
-  rows = [seen.items[seen.offset[u] : seen.offset[u + 1]] for u in users]
+  rows = map(seen.of, users)
   pairs = zip(items_NxK, rows, strict=True)
   return {
     "no item": int(invalid.sum()),

@@ -32,6 +32,10 @@ class Rows(NamedTuple):
     """Items a user has, int32 [U]."""
     return np.diff(self.offset)
 
+  def of(self, user: int) -> np.ndarray:
+    """Items of one user, int32 [n]."""
+    return self.items[self.offset[user] : self.offset[user + 1]]
+
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:

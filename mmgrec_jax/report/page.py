@@ -149,11 +149,10 @@ def examples(data: Dataset, folder: Path, split: str) -> str:
     lists = [n for n in saved if n.startswith(split) and n.endswith("/items")]
     items_NxK = saved[lists[-1]]
   train, truth = data.rows(TRAIN), data.rows(SPLITS[split])
-  row = lambda rows, user: rows.items[rows.offset[user] : rows.offset[user + 1]]
   cards = []
   for place in np.linspace(0, len(users) - 1, USERS).astype(int):
     user = users[place]
-    seen, liked = row(train, user), set(row(truth, user).tolist())
+    seen, liked = train.of(user), set(truth.of(user).tolist())
     some = [_item(data, i) for i in seen[:: -(-len(seen) // SHOWN)]]
     found = "".join(
       f'<li class="hit">{_item(data, i)} ✓</li>'

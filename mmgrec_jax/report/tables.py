@@ -98,8 +98,8 @@ def examples(
   train, truth = data.rows(TRAIN), data.rows(SPLITS[split])
   lines = []
   for user, items in zip(users, items_NxK, strict=True):
-    seen = train.items[train.offset[user] : train.offset[user + 1]]
-    liked = truth.items[truth.offset[user] : truth.offset[user + 1]]
+    seen = train.of(user)
+    liked = truth.of(user)
     lines.append(
       f"user {data.user_ids[user]} ({len(seen)} items in training), such as"
     )

@@ -15,6 +15,7 @@ from mmgrec_jax.files import write_folder
 from mmgrec_jax.models import settings as baselines
 from mmgrec_jax.recid.assign import RecIds, load_rec_ids, save_rec_ids
 from mmgrec_jax.recid.extend import later_rec_ids
+from mmgrec_jax.serving.recommendation import rows_by_id
 from mmgrec_jax.serving.systems import fold_in, mean_of_rows
 from mmgrec_jax.serving.trained import (
   EXTENDED,
@@ -68,8 +69,7 @@ def extend(
   rec_ids = None
   if "generator" in run.config:
     rec_ids = extend_rec_ids(run, vectors["item"], match)
-    semantic_IxS = rec_ids.tokens_IxM[:, :-1]
-    vectors["codes"] = semantic_IxS
+    vectors["codes"] = rec_ids.tokens_IxM[:, :-1]
   about = {
     "new_items": int((match.item_I < 0).sum()),
     "new_users": int((match.user_U < 0).sum()),
@@ -125,7 +125,7 @@ def match_rows(known: Dataset, data: Dataset) -> Match:
   """
 
   def rows(ids, known_ids):
-    row_of = {str(name): row for row, name in enumerate(known_ids.tolist())}
+    row_of = rows_by_id(known_ids)
     found = [row_of.get(str(name), -1) for name in ids.tolist()]
     return np.array(found, np.int64)
 

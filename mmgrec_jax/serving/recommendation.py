@@ -43,8 +43,8 @@ class Catalogue:
     self._user_ids, self._item_ids = user_ids, item_ids
     self._titles = titles.astype(str)
     self._rec_ids_IxM = rec_ids_IxM
-    self._user_row = _rows_by_id(user_ids)
-    self._item_row = _rows_by_id(item_ids)
+    self._user_row = rows_by_id(user_ids)
+    self._item_row = rows_by_id(item_ids)
 
   def user_row(self, user: Hashable) -> int:
     """A user's row; 196 and "196" are the same.
@@ -115,5 +115,6 @@ class Catalogue:
       )
 
 
-def _rows_by_id(ids: np.ndarray) -> dict[str, int]:
+def rows_by_id(ids: np.ndarray) -> dict[str, int]:
+  """196 and "196" are the same."""
   return {str(name): row for row, name in enumerate(ids.tolist())}

@@ -2,9 +2,10 @@
 
 Command: python -m experiments.benchmarks.generate --out=runs/benchmarks
 
-All with the same weights, of the published size, over Kwai's number of items;
-all but the loop as it is return the same items. Compiled PyTorch and the loop
-take part at the smallest batch only: they need minutes for each shape.
+All with the same weights, of the published size, over Kwai's number of items,
+and all return the same items: the loop is kept to Rec-IDs of unseen items too,
+which takes about a tenth of its time. Compiled PyTorch and the loop take part at
+the smallest batch only: they need minutes for each shape.
 """
 
 import functools
@@ -169,12 +170,17 @@ def torch_contestants(
     out.append(Contestant("torch compiled", lambda: batched(compiled), batch))
   if slow_ones:
     few = 2
-    loop = lambda: [
-      decode.reference_generate(
-        net, u, setting.history[u].tolist(), beams, setting.model.levels
-      )
-      for u in range(few)
-    ]
+
+    def loop():
+      found = [
+        decode.reference_generate(
+          net, u, setting.history[u].tolist(), beams, table.levels, table
+        )
+        for u in range(few)
+      ]
+      items = [[table.item_of(tokens) for tokens, _ in one] for one in found]
+      return np.array(items), np.array([[s for _, s in one] for one in found])
+
     out.append(Contestant("the published loop", loop, few))
   return out
 
@@ -190,13 +196,12 @@ def measure_case(
   ]
   contestants += torch_contestants(run, setting, batch, beams, first)
   results = run.measure(case, contestants, ours="ours, folded")
-  items, scores = results["ours, folded"]
+  items, scores = results.pop("ours, folded")
   for name, result in results.items():
-    if name in ("ours, folded", "the published loop"):
-      continue
-    equal = (np.asarray(result[0]) == items).mean()
+    users = len(result[0])  # The loop has few.
+    equal = (np.asarray(result[0]) == items[:users]).mean()
     run.agree(f"{case}/{name}: equal items", equal, at_least=0.995)
-    worst = np.abs(np.asarray(result[1]) - scores).max()
+    worst = np.abs(np.asarray(result[1]) - scores[:users]).max()
     run.agree(f"{case}/{name}: score difference", worst, at_most=1e-3)
   times = run.times[f"{case}/ours, folded"][run.clock]
   gflop = matmul_gflop(setting.model, beams)

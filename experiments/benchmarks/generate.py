@@ -3,9 +3,9 @@
 Command: python -m experiments.benchmarks.generate --out=runs/benchmarks
 
 All with the same weights, of the published size, over Kwai's number of items,
-and all return the same items: the loop is kept to Rec-IDs of unseen items too,
-which takes about a tenth of its time. Compiled PyTorch and the loop take part at
-the smallest batch only: they need minutes for each shape.
+and all return the same items: the loop, too, is kept to Rec-IDs of unseen
+items, which takes about a tenth of its time. Compiled PyTorch and the loop take
+part at the smallest batch only: they need minutes for each shape.
 """
 
 import functools

@@ -17,6 +17,8 @@ from mmgrec_jax.data.sampling import padded_rows
 from mmgrec_jax.training import parallel
 
 Recommend = Callable[[Any, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+# Scores that a device keeps while it ranks all items: 1 GiB of them.
+MOST_SCORES = 2**28
 
 
 def rank_by_inner_product(
@@ -56,6 +58,11 @@ def rank_unseen(
   )
   scores_BxK, items_BxK = jax.lax.top_k(scores_BxI, k)
   return jnp.where(scores_BxK > -jnp.inf, items_BxK, -1), scores_BxK
+
+
+def users_to_rank_for(batch_size: int, n_items: int) -> int:
+  """How many a device scores all items for at a time: batch_size at most."""
+  return max(1, min(batch_size, MOST_SCORES // n_items))
 
 
 def shuffled(rows: Rows, seed: int) -> Rows:

@@ -23,6 +23,7 @@ from mmgrec_jax.evaluation.ranking import (
   Recommend,
   rank_by_inner_product,
   rank_unseen,
+  users_to_rank_for,
 )
 from mmgrec_jax.models import item_item
 from mmgrec_jax.models import settings as baselines
@@ -75,11 +76,13 @@ class InnerProduct:
 
   def __init__(self, run: Trained):
     self.vectors: Any = tuple(read_vectors(vectors_file(run)))
-    self._batch_size = run.config.evaluation.batch_size
+    self._users = users_to_rank_for(
+      run.config.evaluation.batch_size, run.data.n_items
+    )
 
   def users_at_a_time(self, k: int) -> int:
     del k
-    return self._batch_size
+    return self._users
 
   def recommend(self, k: int) -> Recommend:
     def best(params, user_B, history_BxH):
@@ -110,13 +113,15 @@ class ItemItem:
   def __init__(self, run: Trained):
     _, self._score = item_item.SYSTEMS[run.config.system]
     self._items = run.data.n_items
-    self._batch_size = run.config.evaluation.batch_size
+    self._users = users_to_rank_for(
+      run.config.evaluation.batch_size, run.data.n_items
+    )
     with np.load(run.folder / "item_item.npz", allow_pickle=False) as saved:
       self._matrix = dict(saved)
 
   def users_at_a_time(self, k: int) -> int:
     del k
-    return self._batch_size
+    return self._users
 
   def recommend(self, k: int) -> Recommend:
     def best(params, user_B, history_BxH):

@@ -6,7 +6,11 @@ import numpy as np
 
 from mmgrec_jax.config import Config
 from mmgrec_jax.data.dataset import TRAIN, Dataset
-from mmgrec_jax.evaluation.ranking import Ranker, rank_unseen
+from mmgrec_jax.evaluation.ranking import (
+  Ranker,
+  rank_unseen,
+  users_to_rank_for,
+)
 from mmgrec_jax.files import is_made, write_arrays
 from mmgrec_jax.models import item_item
 from mmgrec_jax.workdir import Workdir
@@ -36,6 +40,5 @@ def item_item_ranker(config: Config, data: Dataset, k: int) -> Ranker:
     x_BxI = item_item.zeros_and_ones(history_BxH, data.n_items)
     return rank_unseen(score(matrix, x_BxI), history_BxH, k)
 
-  return Ranker(
-    recommend, data.rows(TRAIN), config.evaluation.batch_size, seed=None
-  )
+  users = users_to_rank_for(config.evaluation.batch_size, data.n_items)
+  return Ranker(recommend, data.rows(TRAIN), users, seed=None)

@@ -16,6 +16,7 @@ from mmgrec_jax.evaluation.ranking import (
   Ranker,
   Recommend,
   rank_by_inner_product,
+  users_to_rank_for,
 )
 from mmgrec_jax.models.generator import Generator, Vectors, generate
 from mmgrec_jax.training import parallel
@@ -33,9 +34,8 @@ def inner_product_ranker(config: Config, data: Dataset, k: int) -> Ranker:
     h_user, h_item = params
     return rank_by_inner_product(h_user, h_item, user_B, history_BxH, k)
 
-  return Ranker(
-    recommend, data.rows(TRAIN), config.evaluation.batch_size, config.seed
-  )
+  users = users_to_rank_for(config.evaluation.batch_size, data.n_items)
+  return Ranker(recommend, data.rows(TRAIN), users, config.seed)
 
 
 def histories(config: Config, data: Dataset) -> Rows:

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from mmgrec_jax.config import default_config
+from mmgrec_jax.evaluation import ranking
+from mmgrec_jax.stages import rankers
 from mmgrec_jax.stages.rankers import CPU_BEAMS, users_at_a_time
 from mmgrec_jax.training import parallel
 
@@ -48,3 +50,33 @@ def test_groups_of_users_are_about_even(n, most, together, one_device):
   found, size = run(parallel.replicate(jnp.int32(5)), users)()
   assert (found == users + 5).all()
   assert set(size) == {together}
+
+
+def test_scores_of_all_items_are_of_as_many_users_as_memory_holds(
+  small_data, rng, monkeypatch
+):
+  config = default_config()
+  h = tuple(
+    rng.normal(size=(n, 4)).astype(np.float32)
+    for n in (small_data.n_users, small_data.n_items)
+  )
+  users = np.arange(small_data.n_users)
+  sizes = []
+
+  def lists():
+    with monkeypatch.context() as patched:
+      plain = parallel.map_users
+      patched.setattr(
+        parallel,
+        "map_users",
+        lambda recommend, size: sizes.append(size) or plain(recommend, size),
+      )
+      ranker = rankers.inner_product_ranker(config, small_data, k=5)
+    return ranker(parallel.replicate(h), users)
+
+  together = lists()
+  monkeypatch.setattr(ranking, "MOST_SCORES", 3 * small_data.n_items)
+  in_threes = lists()
+  assert set(sizes) == {config.evaluation.batch_size, 3}
+  np.testing.assert_array_equal(in_threes[0], together[0])
+  assert ranking.users_to_rank_for(128, 10 * ranking.MOST_SCORES) == 1

@@ -86,6 +86,16 @@ def _inner(a: jax.Array, b: jax.Array) -> jax.Array:
   )
 
 
+def join_heads(heads: jax.Array, weight_HxWxC: jax.Array) -> jax.Array:
+  """The sum of each head's product, [..., H, W] -> [..., C].
+
+  As one matrix product: of an einsum, XLA's CPU would first write out all
+  heads in another order.
+  """
+  H, W, C = weight_HxWxC.shape
+  return heads.reshape(*heads.shape[:-2], H * W) @ weight_HxWxC.reshape(-1, C)
+
+
 class Attention(nn.Module):
   """Multi-head attention without biases, in its parts.
 
@@ -130,7 +140,7 @@ class Attention(nn.Module):
 
   def merge(self, heads: jax.Array) -> jax.Array:
     """What each head has read, [..., H, W or D], to the output [..., D]."""
-    return jnp.einsum("...hw,hwd->...d", heads, self.output_map())
+    return join_heads(heads, self.output_map())
 
   def output_map(self) -> jax.Array:
     """W_o, [H, W, D], or folded [H, D, D]."""
@@ -215,7 +225,7 @@ class RelationAttention(nn.Module):
       # Both output maps in one product, which is faster than two.
       for_user_HxDxD = jnp.einsum("aw,hwb->hab", U_v, own.W_o)
       both = jnp.concatenate([own.output_map(), for_user_HxDxD], axis=-1)
-      out, out_u = jnp.split(jnp.einsum("bnha,had->bnd", x, both), 2, axis=-1)
+      out, out_u = jnp.split(join_heads(x, both), 2, axis=-1)
       return out + s_v[:, 0] * out_u
     shape = query.shape
     for_user = lambda scalar, U: jnp.broadcast_to(

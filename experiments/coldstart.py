@@ -185,14 +185,8 @@ def main(argv: Sequence[str]) -> None:
       raise UserError(f"--share={given.share}: between 0 and 1.")
     planned = []
     seeds = tables.seeds_of(given.seeds)
-    for name, folder in tables.chosen_data_sets(given.datasets).items():
-      planned += plan_one(
-        str(tables.config_file(name)),
-        settings | ({"data": folder} if folder else {}),
-        given.share,
-        seeds,
-        given.out / name,
-      )
+    for one in tables.data_sets(given, settings):
+      planned += plan_one(one.file, one.settings, given.share, seeds, one.out)
     return planned
 
   runs.carry_out(

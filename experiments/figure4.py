@@ -165,15 +165,13 @@ def main(argv: Sequence[str]) -> None:
       raise UserError(f"--config.{key}: the figure varies it itself.")
     seeds = tables.seeds_of(given.seeds)
     planned = []
-    for name, folder in tables.chosen_data_sets(given.datasets).items():
-      file = str(tables.config_file(name))
-      points[name] = points_of(file, systems)
+    for one in tables.data_sets(given, settings):
+      points[one.name] = points_of(one.file, systems)
+      variants = {
+        p.row: runs.Variant(p.system, p.own) for p in points[one.name]
+      }
       planned += runs.plan_runs(
-        file,
-        settings | ({"data": folder} if folder else {}),
-        {p.row: runs.Variant(p.system, p.own) for p in points[name]},
-        seeds,
-        given.out / name,
+        one.file, one.settings, variants, seeds, one.out
       )
     return planned
 

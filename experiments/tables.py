@@ -96,23 +96,36 @@ def parser(number: int) -> argparse.ArgumentParser:
   return out
 
 
-def chosen_data_sets(datasets: str) -> dict[str, str]:
-  """Config file's name -> folder of its data, '' where the file says.
+class DataSet(NamedTuple):
+  """One of --datasets: its config file, settings with its data, its runs."""
+
+  name: str
+  file: str
+  settings: dict[str, str]
+  out: Path
+
+
+def data_sets(
+  given: argparse.Namespace, settings: Mapping[str, str]
+) -> list[DataSet]:
+  """Those of a command with --datasets and --out.
 
   Raises:
     UserError: there is no such config file.
   """
   chosen = {}
-  for one in datasets.split(","):
+  for one in given.datasets.split(","):
     name, _, folder = one.partition("=")
-    if not config_file(name).is_file():
+    file = Path("configs") / f"{name}.py"
+    if not file.is_file():
       there = sorted(path.stem for path in Path("configs").glob("*.py"))
       raise UserError(
-        f"--datasets: there is no {config_file(name)}, only those of"
-        f" {', '.join(there)}."
+        f"--datasets: there is no {file}, only those of {', '.join(there)}."
       )
-    chosen[name] = folder
-  return chosen
+    # Without a folder, the file says where the data is.
+    own = {**settings, "data": folder} if folder else dict(settings)
+    chosen[name] = DataSet(name, str(file), own, given.out / name)
+  return list(chosen.values())
 
 
 def seeds_of(number: int) -> range:
@@ -126,10 +139,6 @@ def seeds_of(number: int) -> range:
   return range(number)
 
 
-def config_file(name: str) -> Path:
-  return Path("configs") / f"{name}.py"
-
-
 def main(number: int, argv: Sequence[str]) -> None:
   """Runs what is missing of a table and writes it."""
   given, settings = runs.parse(parser(number), argv)
@@ -137,14 +146,11 @@ def main(number: int, argv: Sequence[str]) -> None:
   def plan() -> list[Run]:
     rows = runs.chosen_rows(given.models, list(TABLES[number]))
     seeds = seeds_of(given.seeds)
+    variants = {row: TABLES[number][row].variant for row in rows}
     planned = []
-    for name, folder in chosen_data_sets(given.datasets).items():
+    for one in data_sets(given, settings):
       planned += runs.plan_runs(
-        str(config_file(name)),
-        settings | ({"data": folder} if folder else {}),
-        {row: TABLES[number][row].variant for row in rows},
-        seeds,
-        given.out / name,
+        one.file, one.settings, variants, seeds, one.out
       )
     return planned
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from experiments.inspect.finished import Finished
 from mmgrec_jax.data.dataset import SPLITS, Rows
+from mmgrec_jax.decoding.log_probs import at_tokens, token_log_probs
 from mmgrec_jax.decoding.trie import Trie
 from mmgrec_jax.evaluation import metrics
 from mmgrec_jax.evaluation.evaluate import score_lists
@@ -16,9 +17,7 @@ from mmgrec_jax.evaluation.ranking import rank_unseen
 from mmgrec_jax.models.generator import (
   Generator,
   Vectors,
-  at_tokens,
   mean_vector,
-  token_log_probs,
 )
 from mmgrec_jax.serving.trained import Reloaded
 from mmgrec_jax.stages import rankers

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 
 from mmgrec_jax.decoding import trie as tries
 from mmgrec_jax.decoding.allowed import Allowed
+from mmgrec_jax.decoding.log_probs import NEG_INF, masked_log_softmax
 from mmgrec_jax.decoding.top_k import top_k
 
-NEG_INF = -jnp.inf
 NOWHERE = -1  # no node
 # Scores the next semantic token: (last tokens [B, K], step, cache) ->
 # (logits [B, K, L], cache). At step 0 the tokens mean nothing.
@@ -36,23 +36,6 @@ class Beams(NamedTuple):
   node_BxK: jax.Array
   token_BxK: jax.Array
   cache: Any
-
-
-def masked_log_softmax(
-  logits: jax.Array, mask: jax.Array, renormalise: bool
-) -> jax.Array:
-  """Log-probabilities, float32, -inf where `mask` is False.
-
-  Args:
-    logits, mask: [..., V].
-    renormalise: take the softmax over what the mask allows (then a trie's
-      levels multiply to a distribution over items), else over all V.
-  """
-  logits = logits.astype(jnp.float32)
-  if renormalise:
-    # A finite floor: an all-False row must not become NaN.
-    logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
-  return jnp.where(mask, jax.nn.log_softmax(logits, axis=-1), NEG_INF)
 
 
 def _expand(

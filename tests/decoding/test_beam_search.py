@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from mmgrec_jax.decoding.allowed import allow
-from mmgrec_jax.decoding.beam_search import beam_search, masked_log_softmax
+from mmgrec_jax.decoding.beam_search import beam_search
+from mmgrec_jax.decoding.log_probs import masked_log_softmax
 from mmgrec_jax.decoding.trie import build_trie
 from mmgrec_jax.recid.assign import RecIds, assign_rec_ids
 

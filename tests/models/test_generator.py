@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 
 from mmgrec_jax.config import CHOICES
+from mmgrec_jax.decoding.log_probs import at_tokens, token_log_probs
 from mmgrec_jax.decoding.trie import build_trie
 from mmgrec_jax.models.generator import (
   Generator,
   Vectors,
-  at_tokens,
   generate,
-  token_log_probs,
 )
 from mmgrec_jax.recid.assign import assign_rec_ids
 

@@ -167,23 +167,29 @@ def compare_best(
 def to_markdown(
   summary: Mapping[str, Any],
   columns: Mapping[str, Mapping[str, str]] | None = None,
+  costs: bool = True,
 ) -> str:
   """One row a system: test metrics as mean ± sd, what it costs; the tests.
 
   Args:
     columns: further ones, head -> row -> text.
+    costs: False leaves out seconds, which are of one machine and its load.
   """
   columns = columns or {}
   metrics = shown_metrics(summary["systems"])
-  costs = ["training s", "s per 1,000 users", "seeds"]
-  table = [["system", *map(_head, metrics), *costs, *columns]]
+  seconds = {
+    "training s": ("training_seconds", ".0f"),
+    "s per 1,000 users": ("seconds_per_1000_users", ".3f"),
+  }
+  if not costs:
+    seconds = {}
+  table = [["system", *map(_head, metrics), *seconds, "seeds", *columns]]
   for row, found in summary["systems"].items():
     table.append(
       [
         row,
         *(mean_and_sd(found["test"][metric], ".4f") for metric in metrics),
-        mean_and_sd(found["training_seconds"], ".0f"),
-        mean_and_sd(found["seconds_per_1000_users"], ".3f"),
+        *(mean_and_sd(found[name], form) for name, form in seconds.values()),
         ", ".join(map(str, found["seeds"])),
         *(of_row.get(row, "") for of_row in columns.values()),
       ]

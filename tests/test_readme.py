@@ -1,9 +1,11 @@
 """What README tells people to type is what the commands understand."""
 
 import argparse
+import os
 import re
 import runpy
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -129,3 +131,86 @@ def test_the_python_code_runs(mmgrec_run, small_data, tmp_path, monkeypatch):
   flags = ["--workdir=runs/ml100k", "--out=served", "--platforms=cpu"]
   assert export.main(flags) == 0
   exec(serve, {})
+
+
+# As written but for these, training would take minutes.
+TINY = {
+  "width": 8,
+  "model.epochs": 2,
+  "rqvae.epochs": 1,
+  "rqvae.codebook_size": 8,
+  "recid.ignore_health": True,
+  "generator.epochs": 1,
+  "evaluation.cutoffs": (10,),
+  "evaluation.beam_width": 20,
+  "evaluation.valid_beam_width": 20,
+}
+USERS = ["anna", *(f"visitor{n}" for n in range(39))]
+
+
+def write_files(films: int) -> None:
+  """clicks.csv, films.csv, posters.npy, posters.txt in the working folder."""
+  rng = np.random.default_rng(0)
+  rows = [
+    f"{user},film{film},{when}"
+    for user in USERS
+    for when, film in enumerate(rng.choice(films, 12, replace=False))
+  ]
+  Path("clicks.csv").write_text("\n".join(["visitor,film,when", *rows]))
+  names = [f"film{n}" for n in range(films)]
+  about = [f"{name},The {name},genre{n % 3}" for n, name in enumerate(names)]
+  Path("films.csv").write_text("\n".join(["film,title,genres", *about]))
+  np.save("posters.npy", rng.normal(size=(films, 16)).astype(np.float32))
+  Path("posters.txt").write_text("\n".join(names))
+
+
+def run(command: str, instead: dict[str, str] | None = None) -> None:
+  """In this process, as `python -m` would."""
+  for written, other in (instead or {}).items():
+    assert written in command
+    command = command.replace(written, other)
+  _, _, module, *arguments = shlex.split(command)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(sys, "argv", [module, *arguments])
+    for imported in (module, f"{module}.__main__"):  # by another test
+      patch.delitem(sys.modules, imported, raising=False)
+    try:
+      runpy.run_module(module, run_name="__main__")
+    except SystemExit as done:
+      assert not done.code, command
+
+
+def written(*words: str) -> str:
+  """The one command of README that has all of them."""
+  (one,) = [c for c in commands() if all(word in c for word in words)]
+  return one
+
+
+@pytest.mark.usefixtures("one_device")
+def test_from_files_to_recommendations_and_on(tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  write_files(films=30)
+  prepare = written("prepare", "clicks.csv", "posters.npy")
+  run(prepare)
+  assert load_dataset("data/films").n_items == 30
+
+  train = shlex.split(written("configs/own.py", "data/films"))[3:]
+  (tmp_path / "configs").symlink_to(ROOT / "configs")
+  settings = [f"--config.{key}={value}" for key, value in TINY.items()]
+  done = subprocess.run(
+    [sys.executable, "-m", "mmgrec_jax.main", *train, *settings],
+    env={**os.environ, "PYTHONPATH": str(ROOT)},
+    capture_output=True, text=True,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  capsys.readouterr()
+  run(written("recommend", "runs/own"))
+  assert "anna" in capsys.readouterr().out
+
+  write_files(films=33)
+  run(prepare, {"--out=data/films": "--out=data/films2"})
+  Path("runs/films").symlink_to(tmp_path / "runs" / "own")
+  run(written("mmgrec_jax.extend"))
+  assert "3 new items" in capsys.readouterr().out
+  run(written("recommend", "runs/films2"))
+  assert "anna" in capsys.readouterr().out

@@ -1,0 +1,105 @@
+"""README's tables of results, from what the experiments measured.
+
+Command: python -m experiments.results --out=runs/tables
+
+OUT is that of the tables. What is in it of table2.json to table5.json and
+coldstart.json is copied to docs/results; then README's tables are written anew
+from all that is there, each between the lines `<!-- NAME DATA_SET -->` and
+`<!-- end -->`; NAME is a source, or `ablations`: the beams of tables 3 to 5.
+Exit codes: 0 done, 2 a table cannot be written.
+"""
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments import coldstart, compare_report, runs
+from mmgrec_jax.errors import UserError
+
+README = Path("README.md")
+KEPT = Path("docs/results")
+ABLATIONS = ("table3", "table4", "table5")
+SOURCES = ("table2", *ABLATIONS, "coldstart")
+# Source -> data set -> what its JSON file holds of it.
+Results = Mapping[str, Mapping[str, Any]]
+_BLOCK = re.compile(r"(<!-- (\w+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def read_kept(folder: Path) -> Results:
+  found = {}
+  for source in SOURCES:
+    file = folder / f"{source}.json"
+    if file.is_file():
+      of_source = json.loads(file.read_text(encoding="utf-8"))
+      found[source] = of_source.get("datasets", of_source)
+  return found
+
+
+def fill_in(text: str, results: Results) -> str:
+  """README with all its tables written anew.
+
+  Raises:
+    UserError: a table is of something that was not measured.
+  """
+
+  def fill(block: re.Match) -> str:
+    start, name, data_set, end = block.groups()
+    return f"{start}{table_of(name, data_set, results)}{end}"
+
+  return _BLOCK.sub(fill, text)
+
+
+def table_of(name: str, data_set: str, results: Results) -> str:
+  """A table's lines."""
+  sources = ABLATIONS if name == "ablations" else (name,)
+  found = []
+  for source in sources:
+    if data_set not in results.get(source, {}):
+      raise UserError(
+        f"{README} has a table {name!r} of {data_set!r}, but {KEPT} has no"
+        f" {source} of it; run experiments.{source} on it and give its --out."
+      )
+    found.append(results[source][data_set])
+  if name == "coldstart":
+    return coldstart.to_markdown(data_set, found[0])
+  summary = beams_alone(found) if name == "ablations" else found[0]
+  return compare_report.to_markdown(summary, costs=False)
+
+
+def beams_alone(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  """One summary of the rows that are beams before they are re-scored."""
+  systems = {}
+  for summary in summaries:
+    for row, found in summary["systems"].items():
+      if row.endswith("generator"):
+        systems[row] = found
+  return {"dataset": summaries[0]["dataset"], "systems": systems, "tests": {}}
+
+
+def main(argv: Sequence[str]) -> None:
+  given = runs.new_parser("results", __doc__).parse_args(argv)
+  try:
+    there = [given.out / f"{source}.json" for source in SOURCES]
+    there = [file for file in there if file.is_file()]
+    if not there:
+      raise UserError(
+        f"--out={given.out}: none of {', '.join(SOURCES)} has left its .json"
+        " there."
+      )
+    KEPT.mkdir(parents=True, exist_ok=True)
+    for file in there:
+      shutil.copyfile(file, KEPT / file.name)
+    text = README.read_text(encoding="utf-8")
+    README.write_text(fill_in(text, read_kept(KEPT)), encoding="utf-8")
+  except UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
+  print(f"{README}'s tables are from {', '.join(f.name for f in there)}.")
+
+
+if __name__ == "__main__":
+  runs.as_command(main)

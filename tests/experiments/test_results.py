@@ -1,0 +1,77 @@
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import results
+from mmgrec_jax.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def kept():
+  return results.read_kept(ROOT / results.KEPT)
+
+
+def test_readme_shows_what_the_experiments_measured(kept):
+  assert README.count("\n<!-- end -->\n") >= 2
+  assert results.fill_in(README, kept) == README
+
+
+def test_other_scores_make_another_readme(kept):
+  other = copy.deepcopy(kept)
+  scores = other["table2"]["lfm2k"]["systems"]["mmgrec"]["test"]["recall@10"]
+  scores["mean"] = 0.98765
+  assert "| 0.9877 ±" in results.fill_in(README, other)
+
+
+def test_a_table_of_what_was_not_measured_is_named(kept):
+  text = "<!-- table2 kwai -->\n<!-- end -->\n"
+  with pytest.raises(UserError, match="run experiments.table2 on it"):
+    results.fill_in(text, kept)
+
+
+def test_the_beams_of_all_ablations_are_one_table():
+  row = {"test": {"recall@10": {"mean": 0.1, "sd": None}}}
+  tables = [
+    {"dataset": {"name": "x"}, "systems": {"a": row, "a: generator": row}},
+    {"dataset": {"name": "x"}, "systems": {"b: generator": row}},
+  ]
+  found = results.beams_alone(tables)
+  assert list(found["systems"]) == ["a: generator", "b: generator"]
+
+
+def call(folder, out):
+  return subprocess.run(
+    [sys.executable, "-m", "experiments.results", f"--out={out}"],
+    cwd=folder, capture_output=True, text=True,
+    env={"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+  )  # fmt: skip
+
+
+def test_the_command_copies_and_fills_in(kept, tmp_path):
+  lfm2k = {"datasets": {"lfm2k": kept["table2"]["lfm2k"]}}
+  (tmp_path / "table2.json").write_text(json.dumps(lfm2k))
+  text = "before\n<!-- table2 lfm2k -->\nold\n<!-- end -->\nafter\n"
+  (tmp_path / "README.md").write_text(text)
+  done = call(tmp_path, tmp_path)
+  assert done.returncode == 0, done.stderr
+  filled = (tmp_path / "README.md").read_text()
+  assert filled.startswith("before\n<!-- table2 lfm2k -->\nlfm2k")
+  assert filled.endswith("\n<!-- end -->\nafter\n")
+  assert "old" not in filled
+  assert "| mmgrec " in filled
+  assert results.read_kept(tmp_path / results.KEPT) == {
+    "table2": lfm2k["datasets"]
+  }
+
+
+def test_a_folder_without_tables_is_an_error(tmp_path):
+  done = call(tmp_path, tmp_path)
+  assert done.returncode == 2
+  assert "none of table2, table3" in done.stderr

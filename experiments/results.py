@@ -29,7 +29,7 @@ Results = Mapping[str, Mapping[str, Any]]
 _BLOCK = re.compile(r"(<!-- (\w+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def read_kept(folder: Path) -> Results:
+def read_all(folder: Path) -> Results:
   found = {}
   for source in SOURCES:
     file = folder / f"{source}.json"
@@ -90,11 +90,13 @@ def main(argv: Sequence[str]) -> None:
         f"--out={given.out}: none of {', '.join(SOURCES)} has left its .json"
         " there."
       )
+    # A new file takes the place of an older one with all its data sets.
+    results = {**read_all(KEPT), **read_all(given.out)}
+    text = fill_in(README.read_text(encoding="utf-8"), results)
     KEPT.mkdir(parents=True, exist_ok=True)
     for file in there:
       shutil.copyfile(file, KEPT / file.name)
-    text = README.read_text(encoding="utf-8")
-    README.write_text(fill_in(text, read_kept(KEPT)), encoding="utf-8")
+    README.write_text(text, encoding="utf-8")
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)

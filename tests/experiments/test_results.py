@@ -15,7 +15,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 @pytest.fixture(scope="module")
 def kept():
-  return results.read_kept(ROOT / results.KEPT)
+  return results.read_all(ROOT / results.KEPT)
 
 
 def test_readme_shows_what_the_experiments_measured(kept):
@@ -66,9 +66,20 @@ def test_the_command_copies_and_fills_in(kept, tmp_path):
   assert filled.endswith("\n<!-- end -->\nafter\n")
   assert "old" not in filled
   assert "| mmgrec " in filled
-  assert results.read_kept(tmp_path / results.KEPT) == {
+  assert results.read_all(tmp_path / results.KEPT) == {
     "table2": lfm2k["datasets"]
   }
+
+
+def test_what_a_table_needs_is_missing_and_nothing_is_changed(tmp_path):
+  (tmp_path / "table2.json").write_text('{"datasets": {}}')
+  text = "<!-- table2 lfm2k -->\nold\n<!-- end -->\n"
+  (tmp_path / "README.md").write_text(text)
+  done = call(tmp_path, tmp_path)
+  assert done.returncode == 2
+  assert "no table2 of it" in done.stderr
+  assert (tmp_path / "README.md").read_text() == text
+  assert not (tmp_path / results.KEPT).exists()
 
 
 def test_a_folder_without_tables_is_an_error(tmp_path):

@@ -105,34 +105,6 @@ def test_the_files_it_names_are_there():
   assert {n for n in named if not there(n)} == {"mmgrec_jax/models/NAME.py"}
 
 
-@pytest.mark.usefixtures("one_device")
-def test_the_python_code_runs(mmgrec_run, small_data, tmp_path, monkeypatch):
-  save, ask, serve = [text for language, text in BLOCKS if language == "python"]
-  monkeypatch.chdir(tmp_path)
-  names = {
-    "user": small_data.user_E,
-    "item": small_data.item_E,
-    "text_vectors": np.ones((small_data.n_items, 3), np.float32),
-    "user_names": small_data.user_ids,
-    "item_names": small_data.item_ids,
-  }
-  exec(save, names)
-  assert load_dataset("data/mine").n_items == small_data.n_items
-  (tmp_path / "runs").mkdir()
-  (tmp_path / "runs" / "ml100k").symlink_to(mmgrec_run)
-  for theirs, ours in (
-    (("196", "22"), small_data.user_ids),
-    (("50", "181", "172"), small_data.item_ids),
-  ):
-    for name, instead in zip(theirs, map(str, ours), strict=False):
-      ask = ask.replace(f'"{name}"', repr(instead))
-      serve = serve.replace(f'"{name}"', repr(instead))
-  exec(ask, {})
-  flags = ["--workdir=runs/ml100k", "--out=served", "--platforms=cpu"]
-  assert export.main(flags) == 0
-  exec(serve, {})
-
-
 # As written but for these, training would take minutes.
 TINY = {
   "width": 8,
@@ -186,31 +158,66 @@ def written(*words: str) -> str:
   return one
 
 
-@pytest.mark.usefixtures("one_device")
-def test_from_files_to_recommendations_and_on(tmp_path, monkeypatch, capsys):
-  monkeypatch.chdir(tmp_path)
-  write_files(films=30)
-  prepare = written("prepare", "clicks.csv", "posters.npy")
-  run(prepare)
-  assert load_dataset("data/films").n_items == 30
+PREPARE = written("prepare", "clicks.csv", "posters.npy")
 
-  train = shlex.split(written("configs/own.py", "data/films"))[3:]
-  (tmp_path / "configs").symlink_to(ROOT / "configs")
+
+@pytest.fixture(scope="module")
+def own_run(tmp_path_factory):
+  """The folder of README's example of one's own data, with a run in it."""
+  folder = tmp_path_factory.mktemp("own")
   settings = [f"--config.{key}={value}" for key, value in TINY.items()]
-  done = subprocess.run(
-    [sys.executable, "-m", "mmgrec_jax.main", *train, *settings],
-    env={**os.environ, "PYTHONPATH": str(ROOT)},
-    capture_output=True, text=True,
-  )  # fmt: skip
+  with pytest.MonkeyPatch.context() as patch:
+    patch.chdir(folder)
+    write_files(films=30)
+    run(PREPARE)
+    train = shlex.split(written("configs/own.py", "data/films"))[3:]
+    Path("configs").symlink_to(ROOT / "configs")
+    done = subprocess.run(
+      [sys.executable, "-m", "mmgrec_jax.main", *train, *settings],
+      env={**os.environ, "PYTHONPATH": str(ROOT)},
+      capture_output=True, text=True,
+    )  # fmt: skip
   assert done.returncode == 0, done.stderr
-  capsys.readouterr()
+  return folder
+
+
+@pytest.mark.usefixtures("one_device")
+def test_from_files_to_recommendations_and_on(own_run, monkeypatch, capsys):
+  monkeypatch.chdir(own_run)
+  assert load_dataset("data/films").n_items == 30
   run(written("recommend", "runs/own"))
   assert "anna" in capsys.readouterr().out
 
   write_files(films=33)
-  run(prepare, {"--out=data/films": "--out=data/films2"})
-  Path("runs/films").symlink_to(tmp_path / "runs" / "own")
+  run(PREPARE, {"--out=data/films": "--out=data/films2"})
+  Path("runs/films").symlink_to(own_run / "runs" / "own")
   run(written("mmgrec_jax.extend"))
   assert "3 new items" in capsys.readouterr().out
   run(written("recommend", "runs/films2"))
   assert "anna" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("one_device")
+def test_the_python_code_runs(own_run, small_data, tmp_path, monkeypatch):
+  save, ask, serve = [text for language, text in BLOCKS if language == "python"]
+  monkeypatch.chdir(tmp_path)
+  names = {
+    "user": small_data.user_E,
+    "item": small_data.item_E,
+    "text_vectors": np.ones((small_data.n_items, 3), np.float32),
+    "user_names": small_data.user_ids,
+    "item_names": small_data.item_ids,
+  }
+  exec(save, names)
+  assert load_dataset("data/mine").n_items == small_data.n_items
+  (tmp_path / "runs").mkdir()
+  (tmp_path / "runs" / "ml100k").symlink_to(own_run / "runs" / "own")
+  (tmp_path / "data").joinpath("films").symlink_to(own_run / "data" / "films")
+  there = {"196": "anna", "22": "visitor1", "50": "film1", "181": "film2"}
+  for name, instead in {**there, "172": "film3"}.items():
+    ask = ask.replace(f'"{name}"', repr(instead))
+    serve = serve.replace(f'"{name}"', repr(instead))
+  exec(ask, {})
+  flags = ["--workdir=runs/ml100k", "--out=served", "--platforms=cpu"]
+  assert export.main(flags) == 0
+  exec(serve, {})

@@ -120,6 +120,7 @@ def mmgrec_run(small_data, no_test, tmp_path_factory) -> Path:
   config.generator.update(
     epochs=2, heads=1, encoder_head_width=4, decoder_head_width=4,
     feed_forward=8, history_length=6, targets_per_history=2, user_token=True,
+    skip_sure=False,  # less to compile
   )  # fmt: skip
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(parallel, "devices", lambda: jax.local_devices()[:1])

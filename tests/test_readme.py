@@ -113,6 +113,7 @@ TINY = {
   "rqvae.codebook_size": 8,
   "recid.ignore_health": True,
   "generator.epochs": 1,
+  "generator.skip_sure": False,
   "evaluation.cutoffs": (10,),
   "evaluation.beam_width": 20,
   "evaluation.valid_beam_width": 20,

@@ -116,7 +116,7 @@ def test_beam_equals_brute_force_when_width_covers_catalogue(rng, renormalise):
 
 
 def test_no_seen_repeated_or_invalid_item_for_any_catalogue_and_width(rng):
-  for trial in range(25):
+  for trial in range(12):
     items = int(rng.integers(1, 60))
     ids, logits, last = random_case(rng, items, int(rng.integers(1, 6)))
     width = int(rng.integers(1, items + 10))
@@ -148,7 +148,7 @@ def test_seen_items_free_their_beams_for_others(rng):
 
 @pytest.mark.parametrize("form", ["packed", "dense"])
 def test_only_allowed_items_with_the_scores_of_the_whole_catalogue(rng, form):
-  for trial in range(10):
+  for trial in range(6):
     items = int(rng.integers(2, 50))
     ids, logits, last = random_case(rng, items, int(rng.integers(1, 5)))
     exact = all_scores(ids, logits, last, trial % 2 == 0)
@@ -243,7 +243,7 @@ def test_the_model_sees_only_beams_with_a_choice_where_they_are_few(rng, skip):
 
 def test_leaving_sure_beams_out_changes_nothing(rng):
   """Also where a beam is asked for again after others were left out."""
-  for trial in range(12):
+  for trial in range(8):
     items = int(rng.integers(2, 60))
     ids, logits, last = random_case(rng, items, int(rng.integers(2, 9)))
     history = np.full((2, 20), -1)

@@ -13,6 +13,11 @@ from mmgrec_jax.errors import UserError
 from mmgrec_jax.evaluation import significance
 
 CUTOFFS = (10, 20)  # of the table
+# Head of a column -> what `summarise` calls it, and its format.
+COSTS = {
+  "training s": ("training_seconds", ".0f"),
+  "s per 1,000 users": ("seconds_per_1000_users", ".3f"),
+}
 # mmgrec's own first stage, and its beams before they are re-scored: no rivals.
 PARTS = ("embedding", "generator")
 
@@ -177,12 +182,7 @@ def to_markdown(
   """
   columns = columns or {}
   metrics = shown_metrics(summary["systems"])
-  seconds = {
-    "training s": ("training_seconds", ".0f"),
-    "s per 1,000 users": ("seconds_per_1000_users", ".3f"),
-  }
-  if not costs:
-    seconds = {}
+  seconds = COSTS if costs else {}
   table = [["system", *map(_head, metrics), *seconds, "seeds", *columns]]
   for row, found in summary["systems"].items():
     table.append(

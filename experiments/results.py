@@ -83,24 +83,25 @@ def beams_alone(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def main(argv: Sequence[str]) -> None:
   given = runs.new_parser("results", __doc__).parse_args(argv)
   try:
-    there = [given.out / f"{source}.json" for source in SOURCES]
-    there = [file for file in there if file.is_file()]
-    if not there:
+    found = read_all(given.out)
+    if not found:
       raise UserError(
         f"--out={given.out}: none of {', '.join(SOURCES)} has left its .json"
         " there."
       )
     # A new file takes the place of an older one with all its data sets.
-    results = {**read_all(KEPT), **read_all(given.out)}
-    text = fill_in(README.read_text(encoding="utf-8"), results)
+    text = fill_in(
+      README.read_text(encoding="utf-8"), {**read_all(KEPT), **found}
+    )
     KEPT.mkdir(parents=True, exist_ok=True)
-    for file in there:
-      shutil.copyfile(file, KEPT / file.name)
+    for source in found:
+      name = f"{source}.json"
+      shutil.copyfile(given.out / name, KEPT / name)
     README.write_text(text, encoding="utf-8")
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)
-  print(f"{README}'s tables are from {', '.join(f.name for f in there)}.")
+  print(f"{README}'s tables are from {', '.join(found)}.")
 
 
 if __name__ == "__main__":

@@ -60,6 +60,15 @@ def only_parse(monkeypatch):
   monkeypatch.chdir(ROOT)
 
 
+def as_python_m(module: str, arguments: list[str]) -> None:
+  """`python -m module arguments`, in this process."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(sys, "argv", [module, *arguments])
+    for imported in (module, f"{module}.__main__"):  # by another test
+      patch.delitem(sys.modules, imported, raising=False)
+    runpy.run_module(module, run_name="__main__")
+
+
 def check_main(arguments: list[str]) -> None:
   of_config = [flag for flag in arguments if flag.startswith("--config")]
   for flag in set(arguments) - {*of_config, "--help"}:
@@ -79,7 +88,7 @@ def test_there_are_commands():
 
 
 @pytest.mark.parametrize("command", commands())
-def test_every_flag_is_one_of_the_commands(command, only_parse, monkeypatch):
+def test_every_flag_is_one_of_the_commands(command, only_parse):
   _, _, module, *arguments = shlex.split(command)
   # Stands for flags that were shown before.
   arguments = [a for a in arguments if a != "…"]
@@ -88,11 +97,8 @@ def test_every_flag_is_one_of_the_commands(command, only_parse, monkeypatch):
     return
   if "…" in command:
     arguments += ["--interactions=x", "--out=x"]
-  monkeypatch.setattr(sys, "argv", [module, *arguments])
-  for imported in (module, f"{module}.__main__"):  # by another test
-    monkeypatch.delitem(sys.modules, imported, raising=False)
   with pytest.raises(SystemExit if "--help" in arguments else Understood):
-    runpy.run_module(module, run_name="__main__")
+    as_python_m(module, arguments)
 
 
 def test_the_files_it_names_are_there():
@@ -138,19 +144,15 @@ def write_files(films: int) -> None:
 
 
 def run(command: str, instead: dict[str, str] | None = None) -> None:
-  """In this process, as `python -m` would."""
+  """A command of README in this process, which must end well."""
   for written, other in (instead or {}).items():
     assert written in command
     command = command.replace(written, other)
   _, _, module, *arguments = shlex.split(command)
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(sys, "argv", [module, *arguments])
-    for imported in (module, f"{module}.__main__"):  # by another test
-      patch.delitem(sys.modules, imported, raising=False)
-    try:
-      runpy.run_module(module, run_name="__main__")
-    except SystemExit as done:
-      assert not done.code, command
+  try:
+    as_python_m(module, arguments)
+  except SystemExit as done:
+    assert not done.code, command
 
 
 def written(*words: str) -> str:

@@ -54,7 +54,8 @@ def main(argv: list[str]) -> None:
   before_jax()
   from mmgrec_jax import pipeline
   from mmgrec_jax.training.checkpoint import SaveFailed
-  from mmgrec_jax.training.loop import Interrupted, NonFiniteLoss
+  from mmgrec_jax.training.loop import NonFiniteLoss
+  from mmgrec_jax.training.signals import Interrupted
 
   config = _CONFIG.value
   try:

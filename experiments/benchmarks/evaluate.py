@@ -21,10 +21,11 @@ from experiments.benchmarks.harness import Contestant, Run, main
 from mmgrec_jax.config import Config, default_config
 from mmgrec_jax.data.dataset import TRAIN, Dataset
 from mmgrec_jax.data.split import split_interactions
+from mmgrec_jax.decoding.generate import generate
 from mmgrec_jax.decoding.trie import build_trie
 from mmgrec_jax.evaluation.evaluate import evaluate
 from mmgrec_jax.evaluation.ranking import Ranker
-from mmgrec_jax.models.generator import Vectors, generate
+from mmgrec_jax.models.generator import Vectors
 from mmgrec_jax.recid.assign import RecIds, assign_rec_ids
 from mmgrec_jax.stages.generate import build_generator
 from mmgrec_jax.stages.rankers import users_at_a_time

@@ -26,9 +26,10 @@ import numpy as np
 from experiments.benchmarks import report
 from experiments.benchmarks.harness import Contestant, Run, main
 from experiments.benchmarks.trie import make_rec_ids
+from mmgrec_jax.decoding.generate import generate
 from mmgrec_jax.decoding.trie import build_trie
 from mmgrec_jax.evaluation.ranking import rank_by_inner_product
-from mmgrec_jax.models.generator import Generator, Vectors, generate
+from mmgrec_jax.models.generator import Generator, Vectors
 from mmgrec_jax.recid.assign import RecIds
 
 KWAI = 86_483

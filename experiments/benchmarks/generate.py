@@ -17,8 +17,9 @@ import numpy as np
 from experiments.benchmarks.harness import Contestant, Run, main
 from experiments.convert_torch import convert, converted_model
 from mmgrec_jax.config import default_config
+from mmgrec_jax.decoding.generate import generate
 from mmgrec_jax.decoding.trie import build_trie
-from mmgrec_jax.models.generator import Generator, generate
+from mmgrec_jax.models.generator import Generator
 from mmgrec_jax.recid.assign import assign_rec_ids
 from mmgrec_jax.stages.rankers import users_at_a_time
 from mmgrec_jax.training import parallel

@@ -14,11 +14,7 @@ from mmgrec_jax.decoding.trie import Trie
 from mmgrec_jax.evaluation import metrics
 from mmgrec_jax.evaluation.evaluate import score_lists
 from mmgrec_jax.evaluation.ranking import rank_unseen
-from mmgrec_jax.models.generator import (
-  Generator,
-  Vectors,
-  mean_vector,
-)
+from mmgrec_jax.models.generator import Generator, Vectors, mean_vector
 from mmgrec_jax.serving.trained import Reloaded
 from mmgrec_jax.stages import rankers
 from mmgrec_jax.training import parallel

@@ -1,7 +1,5 @@
 """The generator (paper §3.3-3.4): a history in, Rec-IDs of liked items out."""
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -10,9 +8,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
-from mmgrec_jax.decoding import beam_search
-from mmgrec_jax.decoding import trie as tries
-from mmgrec_jax.decoding.allowed import Allowed
 from mmgrec_jax.nn import attention, transformer
 from mmgrec_jax.nn.dropout import Dropout
 
@@ -262,56 +257,3 @@ def mean_vector(vectors: Vectors, history_BxH: jax.Array) -> jax.Array:
   h_BxHxD = vectors.item_IxD[jnp.maximum(history_BxH, 0)]
   total_BxD = jnp.where(real_BxHx1, h_BxHxD, 0).sum(axis=1)
   return total_BxD / jnp.maximum(real_BxHx1.sum(axis=1), 1)
-
-
-def generate(
-  model: Generator,
-  params,
-  vectors: Vectors,
-  trie: tries.Trie,
-  user_B: jax.Array,
-  history_BxH: jax.Array,
-  history_length: int,
-  beam_width: int,
-  loop: Callable = jax.lax.while_loop,
-  allowed: Allowed | None = None,
-) -> tuple[jax.Array, jax.Array]:
-  """Beam search for the best unseen items: items and scores, [B, K].
-
-  Args:
-    history_BxH: all items the user has seen (-1 = padding last). The first
-      `history_length` are read; all are excluded.
-    loop, allowed: see `beam_search`.
-  """
-  call: Any = functools.partial(model.apply, {"params": params})
-  read_BxN = history_BxH[:, :history_length]
-  profile = mean_vector(vectors, history_BxH) if model.user_token else None
-  memory = call(
-    vectors,
-    user_B,
-    read_BxN,
-    train=False,
-    profile_BxD=profile,
-    method="encode",
-  )
-
-  def step_logits(token_BxK, step, cache):
-    x, cache = call(token_BxK, step, cache, memory, method="decode_step")
-    return call(x, step, method="semantic_logits"), cache
-
-  def last_logits(token_BxK, step, cache):
-    x, cache = call(token_BxK, step, cache, memory, method="decode_step")
-    return call(x, method="last_logits"), cache
-
-  return beam_search.beam_search(
-    step_logits,
-    last_logits,
-    call(user_B.shape[0], 1, method="empty_cache"),
-    trie,
-    history_BxH,
-    beam_width,
-    renormalise=model.trie_softmax,
-    skip_sure=model.skip_sure,
-    loop=loop,
-    allowed=allowed,
-  )

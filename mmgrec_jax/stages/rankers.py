@@ -9,6 +9,7 @@ import numpy as np
 from mmgrec_jax.config import Config
 from mmgrec_jax.data.dataset import TRAIN, Dataset, Rows
 from mmgrec_jax.decoding.allowed import Allowed
+from mmgrec_jax.decoding.generate import generate
 from mmgrec_jax.decoding.rescore import rescore
 from mmgrec_jax.decoding.trie import Trie
 from mmgrec_jax.evaluation.evaluate import countable_users, score_lists
@@ -18,7 +19,7 @@ from mmgrec_jax.evaluation.ranking import (
   rank_by_inner_product,
   users_to_rank_for,
 )
-from mmgrec_jax.models.generator import Generator, Vectors, generate
+from mmgrec_jax.models.generator import Generator, Vectors
 from mmgrec_jax.training import parallel
 from mmgrec_jax.workdir import Workdir
 

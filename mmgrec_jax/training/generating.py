@@ -10,10 +10,7 @@ from mmgrec_jax.data import sampling
 from mmgrec_jax.data.dataset import Rows
 from mmgrec_jax.decoding.log_probs import at_tokens, token_log_probs
 from mmgrec_jax.decoding.trie import Trie
-from mmgrec_jax.models.generator import (
-  Generator,
-  Vectors,
-)
+from mmgrec_jax.models.generator import Generator, Vectors
 from mmgrec_jax.training import parallel, soft_targets
 from mmgrec_jax.training.loop import Task
 from mmgrec_jax.training.state import (

@@ -1,6 +1,5 @@
 """The one training loop: epochs, validation, early stop, resume, progress."""
 
-import contextlib
 import dataclasses
 import signal
 import sys
@@ -15,6 +14,7 @@ from tqdm import tqdm
 from mmgrec_jax import hosts
 from mmgrec_jax.training import parallel
 from mmgrec_jax.training.checkpoint import Checkpoints
+from mmgrec_jax.training.signals import Interrupted, Signals
 from mmgrec_jax.training.state import TrainState
 from mmgrec_jax.training.writer import Writer
 
@@ -93,35 +93,6 @@ class NonFiniteLoss(RuntimeError):
   """Training diverged."""
 
 
-class Interrupted(RuntimeError):
-  """A signal asked the process to end; the state was saved."""
-
-  def __init__(self, message: str, number: int):
-    super().__init__(message)
-    self.signal = number
-
-
-class _Signals:
-  """Notes SIGTERM and SIGINT instead of dying in the middle of a step."""
-
-  received: int | None = None
-
-  def __enter__(self):
-    self._old = {}
-    for number in (signal.SIGTERM, signal.SIGINT):
-      # Only the main thread may do this; elsewhere signals keep their way.
-      with contextlib.suppress(ValueError):
-        self._old[number] = signal.signal(number, self._note)
-    return self
-
-  def _note(self, number, _):
-    self.received = number
-
-  def __exit__(self, *_):
-    for number, handler in self._old.items():
-      signal.signal(number, handler)
-
-
 class _Session:
   """One `fit`: the state on the devices and everything that surrounds it."""
 
@@ -136,7 +107,7 @@ class _Session:
     self.before = self.progress.seconds
     self.score = np.nan
     self.started = self.saved = time.monotonic()
-    self.signals, self.stop_by = _Signals(), None
+    self.signals, self.stop_by = Signals(), None
     writer.rewind(task.name, self.epoch)
     self.bar = tqdm(
       total=schedule.epochs * task.steps_per_epoch,

@@ -9,9 +9,10 @@ from experiments.inspect import finished, lists, probabilities
 from experiments.inspect.__main__ import main
 from mmgrec_jax.data.dataset import TEST
 from mmgrec_jax.data.folder import save_dataset
+from mmgrec_jax.decoding.generate import generate
 from mmgrec_jax.decoding.trie import build_trie
 from mmgrec_jax.evaluation.ranking import rank_unseen
-from mmgrec_jax.models.generator import Generator, Vectors, generate
+from mmgrec_jax.models.generator import Generator, Vectors
 from mmgrec_jax.recid import neighbours
 from mmgrec_jax.recid.assign import assign_rec_ids
 from mmgrec_jax.training.generating import init_params

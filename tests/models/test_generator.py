@@ -6,13 +6,10 @@ import numpy as np
 import pytest
 
 from mmgrec_jax.config import CHOICES
+from mmgrec_jax.decoding.generate import generate
 from mmgrec_jax.decoding.log_probs import at_tokens, token_log_probs
 from mmgrec_jax.decoding.trie import build_trie
-from mmgrec_jax.models.generator import (
-  Generator,
-  Vectors,
-  generate,
-)
+from mmgrec_jax.models.generator import Generator, Vectors
 from mmgrec_jax.recid.assign import assign_rec_ids
 
 ENCODERS = CHOICES["generator.encoder"]

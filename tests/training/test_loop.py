@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from mmgrec_jax.training import loop, parallel
+from mmgrec_jax.training import loop, parallel, signals
 from mmgrec_jax.training.checkpoint import Checkpoints
 from mmgrec_jax.training.loop import Schedule, fit
 from mmgrec_jax.training.writer import Writer
@@ -172,7 +172,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(
 
   folder = tmp_path / "stopped"
   folder.mkdir()
-  with pytest.raises(loop.Interrupted, match="SIGTERM at step 8") as error:
+  with pytest.raises(signals.Interrupted, match="SIGTERM at step 8") as error:
     run(make_generator_task(validate), folder)
   assert error.value.signal == signal.SIGTERM
   task = make_generator_task(validate)

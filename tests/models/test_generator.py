@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 
 from mmgrec_jax.config import CHOICES
-from mmgrec_jax.decoding.generate import generate
+from mmgrec_jax.decoding import generate as decoding
 from mmgrec_jax.decoding.log_probs import at_tokens, token_log_probs
 from mmgrec_jax.decoding.trie import build_trie
 from mmgrec_jax.models.generator import Generator, Vectors
@@ -14,6 +15,25 @@ from mmgrec_jax.recid.assign import assign_rec_ids
 
 ENCODERS = CHOICES["generator.encoder"]
 USERS, ITEMS, D, L = 4, 20, 8, 4
+
+
+# Compiled whole: one by one, compiling the operations takes far longer.
+@functools.partial(jax.jit, static_argnums=0)
+def init(model, *args):
+  return model.init(jax.random.key(0), *args, train=False)["params"]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def forward(model, params, *args):
+  return model.apply({"params": params}, *args, train=False)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def encode(model, params, *args):
+  return model.apply({"params": params}, *args, train=False, method="encode")
+
+
+generate = jax.jit(decoding.generate, static_argnums=(0, 6, 7))
 
 
 def setup(rng, **changes):
@@ -43,12 +63,8 @@ def setup(rng, **changes):
   history = jnp.asarray(history)
   tokens = jnp.asarray(ids.tokens_IxM[rng.integers(0, ITEMS, (USERS, 3))])
   args = (vectors, jnp.arange(USERS), history, tokens)
-  params = model.init(jax.random.key(0), *args, train=False)["params"]
+  params = init(model, *args)
   return model, params, build_trie(ids), args
-
-
-def forward(model, params, *args):
-  return model.apply({"params": params}, *args, train=False)
 
 
 @pytest.mark.parametrize("encoder", ["relation", "none"])
@@ -120,6 +136,7 @@ def test_decoder_is_causal_by_gradient(rng):
     assert all(g == 0 for g in by_level[position:])
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def log_probs_of_all_items(model, params, trie, vectors, user, history):
   items = jnp.broadcast_to(jnp.arange(ITEMS), (len(user), ITEMS))
   tokens = trie.tokens(items)
@@ -168,11 +185,12 @@ def test_decode_step_by_step_equals_whole_sequence(rng):
   model, params, _, (vectors, user, history, tokens) = setup(rng)
   whole, last = forward(model, params, vectors, user, history, tokens)
   call = lambda *a, **k: model.apply({"params": params}, *a, **k)
-  memory = call(vectors, user, history, train=False, method="encode")
+  decode_step = jax.jit(functools.partial(call, method="decode_step"))
+  memory = encode(model, params, vectors, user, history)
   cache = call(USERS, 3, method="empty_cache")
   before = jnp.zeros((USERS, 3), jnp.int32)
   for m in range(4):
-    x, cache = call(before, jnp.int32(m), cache, memory, method="decode_step")
+    x, cache = decode_step(before, jnp.int32(m), cache, memory)
     if m < 3:
       got = call(x, jnp.int32(m), method="semantic_logits")
       np.testing.assert_allclose(got, whole[:, :, m], atol=1e-5)
@@ -184,13 +202,8 @@ def test_only_the_read_part_of_a_history_matters_but_all_is_excluded(rng):
   model, params, trie, (vectors, user, history, _) = setup(rng)
   short = generate(model, params, vectors, trie, user, history, 2, 5)
   cut = jnp.where(jnp.arange(7)[None] < 2, history, -1)
-  read_cut = model.apply(
-    {"params": params}, vectors, user, cut, train=False, method="encode"
-  )
-  read_all = model.apply(
-    {"params": params}, vectors, user, history[:, :2], train=False,
-    method="encode",
-  )  # fmt: skip
+  read_cut = encode(model, params, vectors, user, cut)
+  read_all = encode(model, params, vectors, user, history[:, :2])
   key = lambda memory: memory.layers[0][0][:, :2]
   np.testing.assert_allclose(
     np.asarray(key(read_all))[0], np.asarray(key(read_cut))[0], atol=1e-5
@@ -242,9 +255,7 @@ def test_encoder_reads_the_decoders_token_embeddings(rng):
   one = jnp.zeros((1, 1), jnp.int32)
 
   def memory(params):
-    encoded = model.apply(
-      {"params": params}, vectors, user[:1], one, train=False, method="encode"
-    )
+    encoded = encode(model, params, vectors, user[:1], one)
     return sum(a.sum() for layer in encoded.layers for a in layer)
 
   gradient = jax.grad(memory)(params)

@@ -27,6 +27,7 @@ OF_MMGREC = {
   "recid.ignore_health": True,
   "generator.epochs": 2,
   "generator.eval_every": 1,
+  "generator.skip_sure": False,  # less to compile
 }
 
 

@@ -1,5 +1,4 @@
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,14 +14,11 @@ def run_small(tmp_path):
 
   def run(name):
     command = [sys.executable, "-m", f"experiments.benchmarks.{name}"]
-    # Speed of what is compiled does not matter here, speed of compiling does.
-    flags = "--xla_backend_optimization_level=0"
     done = subprocess.run(
       [*command, "--small", f"--out={tmp_path}"],
       cwd=ROOT,
       capture_output=True,
       text=True,
-      env=os.environ | {"XLA_FLAGS": flags},
     )
     assert done.returncode == 0, done.stderr
     return json.loads((tmp_path / f"{name}.json").read_text())

@@ -9,9 +9,9 @@ from pathlib import Path
 os.environ.setdefault("NPROC", "8")
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Most programs here run for milliseconds, and compiling them takes the time.
-# What is about exact numbers or whole runs takes `optimised`.
+# What is about exact numbers takes `optimised`.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-# The older emitters compile the same programs in half the time.
+# The older emitters compile the same programs in half the time; in all tests.
 os.environ["XLA_FLAGS"] = " ".join(
   [os.environ.get("XLA_FLAGS", ""), "--xla_cpu_use_fusion_emitters=false"]
 )
@@ -98,7 +98,7 @@ def no_test(small_data) -> NoTest:
 
 @pytest.fixture(scope="module")
 def optimised():
-  """Programs as a run compiles them."""
+  """Programs with the optimisations of a run."""
   jax.config.update("jax_disable_most_optimizations", False)
   yield
   jax.config.update("jax_disable_most_optimizations", True)

@@ -12,15 +12,14 @@ from mmgrec_jax.decoding.log_probs import at_tokens, token_log_probs
 from mmgrec_jax.decoding.trie import build_trie
 from mmgrec_jax.models.generator import Generator, Vectors
 from mmgrec_jax.recid.assign import assign_rec_ids
+from mmgrec_jax.training.generating import init_params
 
 ENCODERS = CHOICES["generator.encoder"]
 USERS, ITEMS, D, L = 4, 20, 8, 4
 
 
 # Compiled whole: one by one, compiling the operations takes far longer.
-@functools.partial(jax.jit, static_argnums=0)
-def init(model, *args):
-  return model.init(jax.random.key(0), *args, train=False)["params"]
+init = jax.jit(init_params, static_argnums=0)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -63,7 +62,7 @@ def setup(rng, **changes):
   history = jnp.asarray(history)
   tokens = jnp.asarray(ids.tokens_IxM[rng.integers(0, ITEMS, (USERS, 3))])
   args = (vectors, jnp.arange(USERS), history, tokens)
-  params = init(model, *args)
+  params = init(model, vectors, jax.random.key(0))
   return model, params, build_trie(ids), args
 
 

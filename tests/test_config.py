@@ -127,6 +127,15 @@ def test_a_files_choices_reach_the_embedding_that_is_chosen():
     configs.check(of(preset))
 
 
+def test_lattices_graph_is_set_only_where_it_has_one():
+  config = configs.default_config("lattice")
+  configs.set_value(config, "model.layers", 3)
+  configs.check(config)
+  configs.set_value(config, "model.users", "history")
+  with pytest.raises(UserError, match="no effect unless .*users is 'graph'"):
+    configs.check(config)
+
+
 def test_the_paper_has_neither_another_embedding_nor_re_scoring():
   config = configs.from_preset({"name": "x", "embedding": "mf"}, "paper")
   assert config.embedding == "gcn"

@@ -49,6 +49,8 @@ USED_ONLY_WITH = {
     for name, rule in (("momentum", "sgd"), ("b2", "adamw"))
   },
   "recid.branching": ("recid.method", "hkmeans"),
+  "model.layers": ("model.users", "graph"),
+  "model.laplacian": ("model.users", "graph"),
   **{
     f"synthetic.{name}": ("data", "synthetic")
     for name in (
@@ -76,9 +78,8 @@ def check(config: Config) -> None:
       raise UserError(unknown_key(key, default_like(config)))
   _check_words(config, values)
   for key, (needs, wanted) in USED_ONLY_WITH.items():
-    if (
-      key in values and values[key] != defaults[key] and values[needs] != wanted
-    ):
+    has_effect = values.get(needs, wanted) == wanted
+    if key in values and values[key] != defaults[key] and not has_effect:
       raise UserError(
         f"config.{key} is set but has no effect unless config.{needs} is"
         f" {wanted!r}; drop it or set that."

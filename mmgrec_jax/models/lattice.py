@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mmgrec_jax.graph import mean_with_itself, propagate
+from mmgrec_jax.graph import mean_with_itself, neighbour_sum, propagate
 from mmgrec_jax.models import collaborative as cf
 from mmgrec_jax.nn import nearest
 from mmgrec_jax.nn.nearest import SparseRows
@@ -31,6 +31,11 @@ class LATTICE(nn.Module):
       the learned graphs, not those of the features.
   L2 is on the vectors that are scored, as in the code. Not taken over: its
   decay of the learning rate, and its dense matrices.
+
+  Of neither, and MMGRec's: `users` = history has in the place of LightGCN a row
+  for each user, plus the mean of a second table over the user's items (SVD++,
+  Koren 2008). In training the item to learn is left out of that mean: it will
+  not be there either when it is to be recommended.
   """
 
   width: int
@@ -40,6 +45,7 @@ class LATTICE(nn.Module):
   original: float = 0.9
   laplacian: str = "symmetric"
   trainable_features: bool = False
+  users: str = "graph"
 
   def prepare(self, inputs: cf.Inputs) -> dict[str, SparseRows]:
     """norm(S_m) of the features, by modality."""
@@ -50,22 +56,28 @@ class LATTICE(nn.Module):
   def __call__(
     self, inputs: cf.Inputs, user_B: jax.Array, train: bool
   ) -> cf.Embedded:
-    U, D = inputs.n_users, self.width
-    user_UxD = self.param("user", cf.xavier_uniform, (U, D))
-    item_IxD = self.param("item", cf.xavier_uniform, (inputs.n_items, D))
-    e = [jnp.concatenate([user_UxD, item_IxD])]
-    for _ in range(self.layers):
-      e.append(self._propagate(inputs.graph, e[-1]))
-    mean_NxD = jnp.stack(e).mean(axis=0)
-    user_BxD, out_IxD = mean_NxD[:U][user_B], mean_NxD[U:]
+    shape = lambda rows: (rows, self.width)
+    user_UxD = self.param("user", cf.xavier_uniform, shape(inputs.n_users))
+    item_IxD = self.param("item", cf.xavier_uniform, shape(inputs.n_items))
+    if self.users == "history":
+      said_IxD = self.param("said", cf.xavier_uniform, shape(inputs.n_items))
+      user_BxD = user_UxD[user_B] + _mean_of_history(inputs, user_B, said_IxD)
+      out_IxD = item_IxD
+    else:
+      user_UxD, out_IxD = self._over_graph(inputs.graph, user_UxD, item_IxD)
+      user_BxD = user_UxD[user_B]
     if inputs.features:
       out_IxD += cf.normalise(self._over_item_graph(inputs, item_IxD, train))
     return cf.of_outputs(user_BxD, out_IxD)
 
-  def _propagate(self, graph, h_NxD):
-    if self.laplacian == "symmetric":
-      return propagate(graph, h_NxD)
-    return mean_with_itself(graph, h_NxD)
+  def _over_graph(self, graph, user_UxD, item_IxD):
+    """LightGCN: the mean over what goes in and every layer."""
+    step = propagate if self.laplacian == "symmetric" else mean_with_itself
+    h = [jnp.concatenate([user_UxD, item_IxD])]
+    for _ in range(self.layers):
+      h.append(step(graph, h[-1]))
+    mean_NxD = jnp.stack(h).mean(axis=0)
+    return mean_NxD[: len(user_UxD)], mean_NxD[len(user_UxD) :]
 
   def _over_item_graph(self, inputs, h_IxD, train):
     """`item_layers` steps over the item graph, rebuilt where that is due."""
@@ -134,3 +146,18 @@ class LATTICE(nn.Module):
         *((self.original * share, of_features[m]) for share, m in shares),
       ]
     )
+
+
+def _mean_of_history(inputs, user_B, said_IxD):
+  """Mean row of each user's items, but for the item to learn. [B, D]."""
+  known = inputs.interactions
+  no_user_UxD = jnp.zeros((inputs.n_users, said_IxD.shape[1]))
+  sum_NxD = neighbour_sum(
+    inputs.graph, jnp.concatenate([no_user_UxD, said_IxD])
+  )
+  sum_BxD = sum_NxD[user_B]
+  items_B = known.offset[user_B + 1] - known.offset[user_B]
+  if inputs.edge_B is not None:
+    sum_BxD -= said_IxD[known.item_E[inputs.edge_B]]
+    items_B -= 1
+  return sum_BxD / jnp.maximum(items_B, 1)[:, None]

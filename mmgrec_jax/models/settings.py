@@ -65,6 +65,7 @@ MODELS = {
     "original": 0.9,  # share of the graphs of the features as they are
     "laplacian": "symmetric",  # or the public code's row_self_loops
     "trainable_features": False,  # True in the public code
+    "users": "graph",  # LightGCN's; history: SVD++'s
     "l2": 3e-3,
   },
   "invrl": {
@@ -116,7 +117,10 @@ CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "routing_target": ("user", "item"),
     "pruning": ("hard", "soft"),
   },
-  "lattice": {"laplacian": ("symmetric", "row_self_loops")},
+  "lattice": {
+    "laplacian": ("symmetric", "row_self_loops"),
+    "users": ("graph", "history"),
+  },
   "graphsage": {"item_input": ("id", "features", "both")},
   "ngcf": {
     "laplacian": ("symmetric", "row"),

@@ -38,6 +38,16 @@ def as_float32(params):
   return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), params)
 
 
+def random_params(model, inputs, rng):
+  inputs = cf.prepare(model, inputs)
+  shapes = jax.eval_shape(
+    lambda: model.init(jax.random.key(0), inputs, jnp.arange(7), train=False)
+  )["params"]
+  return jax.tree.map(
+    lambda a: jnp.asarray(rng.normal(size=a.shape), jnp.float32), shapes
+  )
+
+
 def dense(matrix):
   out = np.zeros([len(matrix.index_RxC)] * 2)
   rows = np.arange(len(out))[:, None]
@@ -163,3 +173,49 @@ def test_without_modalities_it_is_its_backbone(found, tiny_inputs, rng):
   e = [np.concatenate([params["user"], params["item"]])]
   e += [norm_adj @ e[0], norm_adj @ norm_adj @ e[0]]
   np.testing.assert_allclose(out.item_IxD, np.mean(e, 0)[7:], atol=1e-5)
+
+
+def of_history(params, user_E, item_E):
+  """User vectors by their definition, one user at a time."""
+  return [
+    row + params["said"][item_E[user_E == user]].mean(axis=0)
+    for user, row in enumerate(params["user"])
+  ]
+
+
+@pytest.mark.parametrize("form", ["ell", "segment"])
+def test_users_are_their_row_and_what_their_items_say(
+  found, oracle, tiny_inputs, rng, form
+):
+  model = model_of(found, users="history")
+  params = random_params(model, tiny_inputs("vt", form), rng)
+  out = embed(model, params, cf.prepare(model, tiny_inputs("vt", form)))
+  expected = of_history(params, *oracle("tiny_graph")["edges"].T)
+  np.testing.assert_allclose(out.user_BxD, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_item_to_learn_is_left_out_of_the_history(
+  found, oracle, make_inputs, rng
+):
+  """As if the interaction were not in the data; all others are."""
+  user_E, item_E = oracle("tiny_graph")["edges"].T
+  inputs = make_inputs(user_E, item_E, 7, 9)
+  model = model_of(found, users="history")
+  params = random_params(model, inputs, rng)
+  known = inputs.interactions
+  edge_B = jnp.arange(len(user_E))
+  out, _ = model.apply(
+    {"params": params},
+    inputs.replace(edge_B=edge_B),
+    known.user_E,
+    train=True,
+    mutable=["state"],
+  )
+  for edge in range(len(user_E)):
+    user, item = int(known.user_E[edge]), int(known.item_E[edge])
+    kept = (user_E != user) | (item_E != item)
+    rest = item_E[kept & (user_E == user)]
+    said = params["said"][rest].mean(axis=0) if len(rest) else 0
+    np.testing.assert_allclose(
+      out.user_BxD[edge], params["user"][user] + said, rtol=1e-5, atol=1e-5
+    )

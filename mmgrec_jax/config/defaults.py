@@ -189,6 +189,7 @@ def _add_model(config: Config, name: str) -> None:
 EMBEDDING = "lattice"
 EMBEDDING_SETTINGS = {
   "lattice": {
+    "users": "history",
     "loss": "softmax",
     "negatives": 64,
     "l2": 0.1,

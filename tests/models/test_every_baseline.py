@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 
 from mmgrec_jax.config import default_config
+from mmgrec_jax.config.defaults import EMBEDDING
 from mmgrec_jax.models import settings
 from mmgrec_jax.models.collaborative import embed_everyone, prepare
 from mmgrec_jax.models.table import MODELS, build_model, objective_of
 from mmgrec_jax.training.collaborative import collaborative_task
 
-EVERY = pytest.mark.parametrize("system", MODELS)
+# And MMGRec's own vectors.
+EVERY = pytest.mark.parametrize("system", (*MODELS, "mmgrec"))
 
 
 def small(system, **changes):
-  config = default_config(system)
+  config = default_config(system, EMBEDDING)
   config.width = 8
   config.model.update(batch_size=8, **changes)
   return config

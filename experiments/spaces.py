@@ -11,9 +11,15 @@ from collections.abc import Mapping
 
 from mmgrec_jax.errors import UserError
 
-_TRAINING = {
+_OPTIMIZER = {
   "model.optimizer.learning_rate": "log:1e-3:3e-2",
-  "model.l2": "log:1e-5:1e-1",
+  "model.l2": "log:1e-5:1",
+}
+# With the loss that MMGRec's vectors are trained with among them.
+_TRAINING = {
+  **_OPTIMIZER,
+  "model.loss": "bpr,softmax",
+  "model.negatives": "1,16,64",
 }
 _GENERATOR = {
   "rqvae.codebook_size": "64,128,256",
@@ -60,7 +66,7 @@ SPACES: dict[str, dict[str, str]] = {
     "model.original": "0.5,0.7,0.9",
   },
   "invrl": {
-    **_TRAINING,
+    **_OPTIMIZER,
     "model.l2": "log:1e-6:1e-3",
     "model.negatives": "5,10,20",
     "model.mask.alpha": "log:0.1:10",
@@ -76,6 +82,7 @@ SPACES: dict[str, dict[str, str]] = {
     **_GENERATOR,
     "model.optimizer.learning_rate": "log:5e-4:1e-2",
     "model.l2": "log:1e-3:1",
+    "model.users": "graph,history",
     "generator.soft_targets.share": "0,0.4,0.7,0.9",
     "generator.soft_targets.sharpness": "uniform:1:5",
   },

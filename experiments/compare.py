@@ -9,7 +9,7 @@ what is finished and goes on with what was cut off. itemknn and ease, where
 nothing is random, run once.
 
 Settings are given as for main, --config.KEY=VALUE; each goes to the systems
-that have it. The table has also what runs bring along: `popularity`, and
+that use it. The table has also what runs bring along: `popularity`, and
 `embedding` and `generator` (the beams before they are re-scored) with mmgrec.
 Below it, mmgrec (or the best system) is tested against
 the best of the others. OUT gets compare.json, compare.md and compare.png. Exit

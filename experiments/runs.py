@@ -104,7 +104,7 @@ def plan_runs(
 
   Args:
     file: of the config.
-    settings: KEY -> VALUE; each goes to the systems that have it.
+    settings: KEY -> VALUE; each goes to the systems that use it.
     variants: by row of the table.
     seeds: of each, but one run is enough where nothing is random.
     out: runs are in OUT/<row>-<seed>.
@@ -132,18 +132,46 @@ def plan_runs(
   for key in settings:
     if not any(key in keys for keys in known.values()):
       raise UserError(configs.unknown_key(key, list(default.values())[-1]))
+  taken = _taken(settings, known)
   runs = []
   for seed in seeds:
     for row, (system, own) in variants.items():
       if system in ITEM_ITEM and seed != seeds[0]:
         continue
-      has = {k: v for k, v in settings.items() if k in known[system]}
       arguments = [f"--config={file}{colon(system)}", f"--config.seed={seed}"]
-      arguments += [f"--config.{k}={v}" for k, v in {**has, **own}.items()]
+      arguments += [
+        f"--config.{k}={v}" for k, v in {**taken[system], **own}.items()
+      ]
       run = Run(row, system, seed, out / f"{row}-{seed}", arguments, own)
       check_folder(run.folder, read_config(arguments))
       runs.append(run)
   return runs
+
+
+def _taken(
+  settings: Mapping[str, str], known: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, str]]:
+  """System -> the settings that it has and that have an effect on it.
+
+  One without any effect goes to all that have it; they say what it needs.
+
+  Args:
+    known: system -> all its settings, as they are without these.
+  """
+  has = {
+    system: {key: value for key, value in settings.items() if key in keys}
+    for system, keys in known.items()
+  }
+
+  def used(system, key):
+    values = {**known[system], **has[system]}
+    return key in has[system] and configs.has_effect(key, values)
+
+  nowhere = {k for k in settings if not any(used(s, k) for s in known)}
+  return {
+    system: {k: v for k, v in own.items() if k in nowhere or used(system, k)}
+    for system, own in has.items()
+  }
 
 
 def colon(system: str) -> str:

@@ -1,7 +1,7 @@
 """Settings: their defaults, presets and checks. No JAX here: it is read before
 that may start."""
 
-from mmgrec_jax.config.checks import CHOICES, check
+from mmgrec_jax.config.checks import CHOICES, check, has_effect
 from mmgrec_jax.config.defaults import (
   EMBEDDING,
   EMBEDDINGS,
@@ -34,6 +34,7 @@ __all__ = [
   "differences",
   "flatten",
   "from_preset",
+  "has_effect",
   "model_name",
   "optimizer_defaults",
   "set_value",

@@ -1,6 +1,8 @@
 """The checks on what a person sets."""
 
 import difflib
+from collections.abc import Mapping
+from typing import Any
 
 from mmgrec_jax.config.defaults import (
   EMBEDDINGS,
@@ -78,8 +80,8 @@ def check(config: Config) -> None:
       raise UserError(unknown_key(key, default_like(config)))
   _check_words(config, values)
   for key, (needs, wanted) in USED_ONLY_WITH.items():
-    has_effect = values.get(needs, wanted) == wanted
-    if key in values and values[key] != defaults[key] and not has_effect:
+    changed = key in values and values[key] != defaults[key]
+    if changed and not has_effect(key, values):
       raise UserError(
         f"config.{key} is set but has no effect unless config.{needs} is"
         f" {wanted!r}; drop it or set that."
@@ -87,6 +89,12 @@ def check(config: Config) -> None:
   _check_ranges(values)
   _check_model(config)
   _check_evaluation(config)
+
+
+def has_effect(key: str, values: Mapping[str, Any]) -> bool:
+  """Is a setting used with these values of all settings?"""
+  needs, wanted = USED_ONLY_WITH.get(key, (key, None))
+  return needs == key or values.get(needs, wanted) == wanted
 
 
 def _check_words(config: Config, values: dict) -> None:

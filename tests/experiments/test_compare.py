@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import compare, compare_report, runs
+from mmgrec_jax.errors import UserError
 
 # Of ml_collections, when it reads a config file in this process.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module")
@@ -118,24 +119,44 @@ def test_a_folder_with_other_settings_does_not_enter_the_table(
   assert "config.width: 3 there, 64 now" in said
 
 
-def test_each_setting_goes_to_the_systems_that_have_it(tmp_path):
-  planned = runs.plan_runs(
+def plan(settings, out):
+  systems = ("mf", "lightgcn", "tiger", "mmgrec")
+  return runs.plan_runs(
     FILE.removeprefix("--config="),
-    {"generator.epochs": "2", "model.layers": "1", "model.item_layers": "2"},
-    {s: runs.Variant(s) for s in ("mf", "lightgcn", "tiger", "mmgrec")},
+    settings,
+    {system: runs.Variant(system) for system in systems},
     [0],
+    out,
+  )
+
+
+@pytest.mark.parametrize("users", ["history", "graph"])
+def test_each_setting_goes_to_the_systems_that_use_it(users, tmp_path):
+  planned = plan(
+    {
+      "generator.epochs": "2",
+      "model.layers": "1",
+      "model.item_layers": "2",
+      "model.users": users,
+    },
     tmp_path,
   )
   given = {
     run.system: {a.partition("=")[0] for a in run.command if "." in a}
     for run in planned
   }
-  has = lambda key: {
+  uses = lambda key: {
     s for s, keys in given.items() if f"--config.{key}" in keys
   }
-  assert has("generator.epochs") == {"tiger", "mmgrec"}
-  assert has("model.layers") == {"lightgcn", "mmgrec"}
-  assert has("model.item_layers") == {"mmgrec"}
+  assert uses("generator.epochs") == {"tiger", "mmgrec"}
+  with_graph = {"mmgrec"} if users == "graph" else set()
+  assert uses("model.layers") == {"lightgcn"} | with_graph
+  assert uses("model.item_layers") == {"mmgrec"}
+
+
+def test_a_setting_that_no_system_uses_is_an_error(tmp_path):
+  with pytest.raises(UserError, match="no effect unless config.recid.method"):
+    plan({"recid.branching": "8"}, tmp_path)
 
 
 def test_where_nothing_is_random_one_run_is_enough(tmp_path):

@@ -92,9 +92,14 @@ def check(config: Config) -> None:
 
 
 def has_effect(key: str, values: Mapping[str, Any]) -> bool:
-  """Is a setting used with these values of all settings?"""
-  needs, wanted = USED_ONLY_WITH.get(key, (key, None))
-  return needs == key or values.get(needs, wanted) == wanted
+  """Is a setting used with these values of all settings?
+
+  Where there is no such setting as it may need, it is.
+  """
+  if key not in USED_ONLY_WITH:
+    return True
+  needs, wanted = USED_ONLY_WITH[key]
+  return needs not in values or values[needs] == wanted
 
 
 def _check_words(config: Config, values: dict) -> None:

@@ -39,7 +39,6 @@ def as_float32(params):
 
 
 def random_params(model, inputs, rng):
-  inputs = cf.prepare(model, inputs)
   shapes = jax.eval_shape(
     lambda: model.init(jax.random.key(0), inputs, jnp.arange(7), train=False)
   )["params"]
@@ -175,12 +174,11 @@ def test_without_modalities_it_is_its_backbone(found, tiny_inputs, rng):
   np.testing.assert_allclose(out.item_IxD, np.mean(e, 0)[7:], atol=1e-5)
 
 
-def of_history(params, user_E, item_E):
-  """User vectors by their definition, one user at a time."""
-  return [
-    row + params["said"][item_E[user_E == user]].mean(axis=0)
-    for user, row in enumerate(params["user"])
-  ]
+def of_history(params, user, user_E, item_E):
+  """A user's vector by its definition."""
+  items = item_E[user_E == user]
+  said = params["said"][items].mean(axis=0) if len(items) else 0
+  return params["user"][user] + said
 
 
 @pytest.mark.parametrize("form", ["ell", "segment"])
@@ -188,9 +186,11 @@ def test_users_are_their_row_and_what_their_items_say(
   found, oracle, tiny_inputs, rng, form
 ):
   model = model_of(found, users="history")
-  params = random_params(model, tiny_inputs("vt", form), rng)
-  out = embed(model, params, cf.prepare(model, tiny_inputs("vt", form)))
-  expected = of_history(params, *oracle("tiny_graph")["edges"].T)
+  inputs = cf.prepare(model, tiny_inputs("vt", form))
+  params = random_params(model, inputs, rng)
+  out = embed(model, params, inputs)
+  edges = oracle("tiny_graph")["edges"].T
+  expected = [of_history(params, user, *edges) for user in range(7)]
   np.testing.assert_allclose(out.user_BxD, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -214,8 +214,7 @@ def test_the_item_to_learn_is_left_out_of_the_history(
   for edge in range(len(user_E)):
     user, item = int(known.user_E[edge]), int(known.item_E[edge])
     kept = (user_E != user) | (item_E != item)
-    rest = item_E[kept & (user_E == user)]
-    said = params["said"][rest].mean(axis=0) if len(rest) else 0
+    expected = of_history(params, user, user_E[kept], item_E[kept])
     np.testing.assert_allclose(
-      out.user_BxD[edge], params["user"][user] + said, rtol=1e-5, atol=1e-5
+      out.user_BxD[edge], expected, rtol=1e-5, atol=1e-5
     )

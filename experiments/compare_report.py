@@ -18,8 +18,9 @@ COSTS = {
   "training s": ("training_seconds", ".0f"),
   "s per 1,000 users": ("seconds_per_1000_users", ".3f"),
 }
-# mmgrec's own first stage, and its beams before they are re-scored: no rivals.
-PARTS = ("embedding", "generator")
+# mmgrec's own first stage, its beams before they are re-scored, and re-scored
+# by that stage alone: no rivals.
+PARTS = ("embedding", "generator", "without_ease")
 
 
 class Scored(NamedTuple):
@@ -98,7 +99,7 @@ def training_seconds(system: str, seconds: Mapping[str, float]) -> float:
   """Of what a system needs, from a run's seconds by stage."""
   if system == "popularity":
     return 0.0
-  later = ("rqvae", "generate") if system == "embedding" else ()
+  later = ("rqvae", "generate", "ease") if system == "embedding" else ()
   return sum(
     s for stage, s in seconds.items() if stage not in (*later, "evaluate")
   )

@@ -2,16 +2,16 @@
 
 Command: python -m experiments.results --out=runs/tables
 
-OUT is that of the tables. What is in it of table2.json to table5.json and
-coldstart.json is copied to docs/results; then README's tables are written anew
-from all that is there, each between the lines `<!-- NAME DATA_SET -->` and
-`<!-- end -->`; NAME is a source, or `ablations`: the beams of tables 3 to 5.
+OUT is that of the tables. What table2.json to table5.json and coldstart.json in
+it say of a data set takes the place of what docs/results has of it; then
+README's tables are written anew from all that is there, each between the lines
+`<!-- NAME DATA_SET -->` and `<!-- end -->`; NAME is a source, or `ablations`:
+the beams of tables 3 to 5.
 Exit codes: 0 done, 2 a table cannot be written.
 """
 
 import json
 import re
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ Results = Mapping[str, Mapping[str, Any]]
 _BLOCK = re.compile(r"(<!-- (\w+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def read_all(folder: Path) -> Results:
+def read_all(folder: Path) -> dict[str, dict[str, Any]]:
   found = {}
   for source in SOURCES:
     file = folder / f"{source}.json"
@@ -89,14 +89,14 @@ def main(argv: Sequence[str]) -> None:
         f"--out={given.out}: none of {', '.join(SOURCES)} has left its .json"
         " there."
       )
-    # A new file takes the place of an older one with all its data sets.
-    text = fill_in(
-      README.read_text(encoding="utf-8"), {**read_all(KEPT), **found}
-    )
+    kept = read_all(KEPT)
+    for source, of_sets in found.items():
+      kept[source] = {**kept.get(source, {}), **of_sets}
+    text = fill_in(README.read_text(encoding="utf-8"), kept)
     KEPT.mkdir(parents=True, exist_ok=True)
     for source in found:
-      name = f"{source}.json"
-      shutil.copyfile(given.out / name, KEPT / name)
+      as_json = json.dumps(kept[source], indent=1) + "\n"
+      (KEPT / f"{source}.json").write_text(as_json, encoding="utf-8")
     README.write_text(text, encoding="utf-8")
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)

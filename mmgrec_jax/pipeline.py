@@ -28,6 +28,7 @@ from mmgrec_jax.stages import (
   load,
   rankers,
   rec_ids,
+  rescoring,
   results,
 )
 from mmgrec_jax.stages.rankers import Search
@@ -130,7 +131,7 @@ def dry_run(config: Config) -> None:
 def train_mmgrec(config: Config, data: Dataset, folder: Workdir) -> dict:
   """Vectors -> Rec-IDs -> generator; each system ready to be scored.
 
-  `generator` is the beams as they are, `mmgrec` with h_u . h_i in their order;
+  `generator` is the beams as they are, `mmgrec` what re-scoring makes of them;
   without re-scoring the beams are `mmgrec`.
   """
   vectors = embed.embed(config, data, folder)
@@ -143,8 +144,8 @@ def train_mmgrec(config: Config, data: Dataset, folder: Workdir) -> dict:
   }
   if not config.evaluation.rescore:
     return {**systems, "mmgrec": beams}
-  rescored = rankers.rescored_beams(config, data, folder, beams)
-  return {**systems, "generator": beams, "mmgrec": rescored}
+  rescored = rescoring.rescored_beams(config, data, folder, model, search)
+  return {**systems, "generator": beams, **rescored}
 
 
 def train_tiger(config: Config, data: Dataset, folder: Workdir) -> dict:
@@ -188,7 +189,7 @@ def train_baseline(config: Config, data: Dataset, folder: Workdir) -> dict:
 
 def make_item_item(config: Config, data: Dataset, folder: Workdir) -> dict:
   """A matrix of items by items, ready to be scored."""
-  matrix = item_item.make_matrix(config, data, folder)
+  matrix = item_item.make_matrix(config.system, config.model, data, folder)
   ranker = item_item.item_item_ranker(
     config, data, max(config.evaluation.cutoffs)
   )

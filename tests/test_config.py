@@ -139,7 +139,14 @@ def test_lattices_graph_is_set_only_where_it_has_one():
 def test_the_paper_has_neither_another_embedding_nor_re_scoring():
   config = configs.from_preset({"name": "x", "embedding": "mf"}, "paper")
   assert config.embedding == "gcn"
-  assert config.evaluation.rescore == ()
+  assert config.evaluation.rescore == config.evaluation.ease.shares == ()
+
+
+def test_a_share_of_ease_is_no_more_than_all():
+  config = configs.default_config()
+  configs.set_value(config, "evaluation.ease.shares", (0.0, 1.5))
+  with pytest.raises(UserError, match="ease.shares.*from 0 to 1"):
+    configs.check(config)
 
 
 def test_unknown_preset_is_named():

@@ -164,6 +164,11 @@ def _check_evaluation(config: Config) -> None:
       f"config.evaluation.splits = {chosen.splits!r}: it is"
       " ('valid', 'test') or ('valid',)."
     )
+  shares = chosen.ease.shares if "ease" in chosen else ()
+  if not all(0 <= share <= 1 for share in shares):
+    raise UserError(
+      f"config.evaluation.ease.shares = {shares!r}: each is from 0 to 1."
+    )
   if "generator" in config and chosen.beam_width < max(chosen.cutoffs):
     raise UserError(
       "config.evaluation.beam_width must be at least the largest of"

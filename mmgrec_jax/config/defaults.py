@@ -50,6 +50,10 @@ def default_config(system: str = "mmgrec", embedding: str = "gcn") -> Config:
   if system == "mmgrec":
     config.embedding = embedding
     config.evaluation.rescore = RESCORE
+    config.evaluation.ease = ConfigDict()  # in it, beside h_u . h_i
+    config.evaluation.ease.shares = (0.0, 0.25, 0.5)  # tried; () for none
+    config.evaluation.ease.l2 = 100.0
+    config.evaluation.ease.max_gib = 1.0  # left out if it took more memory
   model = embedding if system == "mmgrec" else system
   if model == "gcn":
     _add_gcn(config)

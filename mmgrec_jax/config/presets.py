@@ -21,7 +21,7 @@ _PAPER_SGD = {
   "schedule": "constant",
 }
 PAPER = {
-  "evaluation": {"rescore": ()},
+  "evaluation": {"rescore": (), "ease": {"shares": ()}},
   "embed": {
     "batch_size": 3000,
     "l2": 0.0,

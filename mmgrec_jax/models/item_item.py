@@ -10,6 +10,7 @@ c_ij / (sqrt(n_i n_j) + shrink).
 (Steck 2019): P = (X^T X + l2 I)^-1, W = I - P diag(1 / diag P).
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -74,6 +75,12 @@ def score_by_neighbours(matrix: Matrix, x_BxI: jax.Array) -> jax.Array:
   return multiply(nearest, x_BxI.T).T
 
 
+def ease_gib(n_items: int) -> float:
+  """Memory that `ease` takes, in GiB."""
+  # X^T X, float64, which becomes its inverse, and W, float32.
+  return 12 * n_items**2 / 2**30
+
+
 def ease(rows: Rows, n_items: int, settings) -> Matrix:
   """Of each pair of items, what having the first says for the second.
 
@@ -83,13 +90,12 @@ def ease(rows: Rows, n_items: int, settings) -> Matrix:
   Raises:
     UserError: it would take more memory than `max_gib`.
   """
-  # X^T X, float64, which becomes its inverse, and W, float32.
-  need = 12 * n_items**2
-  if need > settings.max_gib * 2**30:
+  need = ease_gib(n_items)
+  if need > settings.max_gib:
     raise UserError(
-      f"ease needs {need:,} bytes of memory ({need / 2**30:,.1f} GiB) for"
-      f" {n_items:,} x {n_items:,} items; take itemknn, or let it with"
-      f" --config.model.max_gib={-(-need // 2**30)}."
+      f"ease needs {need:,.1f} GiB of memory for {n_items:,} x {n_items:,}"
+      " items; take itemknn, or let it with"
+      f" --config.model.max_gib={math.ceil(need)}."
     )
   gram_IxI = np.empty((n_items, n_items))
   for chunk, count_SxI in pair_counts(rows, n_items):
@@ -105,6 +111,22 @@ def ease(rows: Rows, n_items: int, settings) -> Matrix:
 def score_by_all(matrix: Matrix, x_BxI: jax.Array) -> jax.Array:
   """x_u W where W has all entries. [B, I]."""
   return x_BxI @ matrix["weight_IxI"]
+
+
+def scores_of(
+  weight_IxI: jax.Array, history_BxH: jax.Array, items_BxK: jax.Array
+) -> jax.Array:
+  """x_u W of some items of each user, [B, K]; of -1, any number.
+
+  Args:
+    history_BxH: items, -1 = padding.
+  """
+
+  def of_user(history_H, items_K):
+    weight_HxK = weight_IxI[history_H[:, None], items_K[None]]
+    return jnp.where(history_H[:, None] >= 0, weight_HxK, 0.0).sum(axis=0)
+
+  return jax.vmap(of_user)(history_BxH, items_BxK)
 
 
 def zeros_and_ones(history_BxH: jax.Array, n_items: int) -> jax.Array:

@@ -89,6 +89,8 @@ def extend(
         shutil.copytree(run.folder / stage, scratch / stage)
       if (run.folder / "rescore.json").is_file():
         shutil.copy(run.folder / "rescore.json", scratch)
+      if (run.folder / "item_item.npz").is_file():
+        later_ease(run, match, scratch)
     folder.write_json(EXTENDED, about)
   return about
 
@@ -206,6 +208,17 @@ def extend_rec_ids(run: Trained, h_item: np.ndarray, match: Match) -> RecIds:
       published, encode(h_item[new_I]), codebooks
     )
   return RecIds(tokens_IxM, published.vocabulary)
+
+
+def later_ease(run: Trained, match: Match, scratch: Path) -> None:
+  """The run's matrix with rows and columns of zeros for new items."""
+  with np.load(run.folder / "item_item.npz", allow_pickle=False) as saved:
+    known_IxI = saved["weight_IxI"]
+  (known_I,) = np.nonzero(match.item_I >= 0)
+  row_I = match.item_I[known_I]
+  weight_IxI = np.zeros((len(match.item_I),) * 2, np.float32)
+  weight_IxI[np.ix_(known_I, known_I)] = known_IxI[np.ix_(row_I, row_I)]
+  np.savez(scratch / "item_item.npz", allow_pickle=False, weight_IxI=weight_IxI)
 
 
 def reload_quantizer(run: Trained, width: int) -> tuple[Callable, np.ndarray]:

@@ -31,8 +31,8 @@ from mmgrec_jax.serving.trained import (
   Trained,
   read_vectors,
   reload_generator,
+  rescored,
   vectors_file,
-  weight,
 )
 from mmgrec_jax.stages.rankers import Search, beams_of, users_at_a_time
 
@@ -43,7 +43,7 @@ class Beams:
   def __init__(self, run: Trained):
     self._config = run.config
     self._model, self.rec_ids, search = reload_generator(run)
-    self._search = search._replace(weight=weight(run))
+    self._search = rescored(run, search)
     h = self.vectors_of(self._search)
     self.vectors: Any = None if h[0] is None else h
 

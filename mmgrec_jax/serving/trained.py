@@ -15,7 +15,7 @@ from mmgrec_jax.errors import UserError
 from mmgrec_jax.files import read_json
 from mmgrec_jax.models.generator import Generator, Vectors
 from mmgrec_jax.recid.assign import RecIds, load_rec_ids
-from mmgrec_jax.stages import generate, load, rankers
+from mmgrec_jax.stages import generate, load, rankers, rescoring
 from mmgrec_jax.training.checkpoint import Checkpoints
 from mmgrec_jax.training.generating import init_params
 
@@ -99,7 +99,7 @@ def read_config(folder: Path) -> configs.Config:
 def reload_generator(run: Trained) -> Reloaded:
   """The best checkpoint, with the run's Rec-IDs and vectors.
 
-  Re-scoring is left out: `weight` says how the run itself does it.
+  Re-scoring is left out: `rescored` adds it as the run has it.
 
   Raises:
     UserError: there is no checkpoint.
@@ -144,10 +144,10 @@ def read_vectors(path: Path) -> list[jax.Array]:
     return [jnp.asarray(saved[k]) for k in ("user", "item") if k in saved]
 
 
-def weight(run: Trained) -> Any:
-  """Of h_u . h_i in the order of the run's beams; None: it has none."""
+def rescored(run: Trained, search: rankers.Search) -> rankers.Search:
+  """With the mix that is best in rescore.json, if the run has one."""
   path = run.folder / "rescore.json"
   if not run.config.evaluation.get("rescore") or not path.is_file():
-    return None
+    return search
   found = json.loads(path.read_text(encoding="utf-8"))
-  return np.float32(rankers.best_weight(found))
+  return rescoring.read_mix(run.folder, search, found)

@@ -1,4 +1,7 @@
-"""The one stage of itemknn and ease: their matrix of items by items."""
+"""The one stage of itemknn and ease: their matrix of items by items.
+
+MMGRec's re-scoring has ease's, too.
+"""
 
 import time
 
@@ -17,16 +20,20 @@ from mmgrec_jax.workdir import Workdir
 
 
 def make_matrix(
-  config: Config, data: Dataset, folder: Workdir
+  system: str, settings: Config, data: Dataset, folder: Workdir
 ) -> item_item.Matrix:
-  """Made of the training interactions, or read from item_item.npz."""
+  """Made of the training interactions, or read from item_item.npz.
+
+  Args:
+    settings: as of `models.settings.ITEM_ITEM[system]`.
+  """
   path = folder.path / "item_item.npz"
   if not is_made(path):
     started = time.monotonic()
-    make, _ = item_item.SYSTEMS[config.system]
-    matrix = make(data.rows(TRAIN), data.n_items, config.model)
+    make, _ = item_item.SYSTEMS[system]
+    matrix = make(data.rows(TRAIN), data.n_items, settings)
     write_arrays(path, dict(matrix))
-    folder.note_seconds(config.system, time.monotonic() - started)
+    folder.note_seconds(system, time.monotonic() - started)
   with np.load(path, allow_pickle=False) as saved:
     return dict(saved)
 

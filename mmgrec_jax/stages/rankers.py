@@ -4,7 +4,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mmgrec_jax.config import Config
 from mmgrec_jax.data.dataset import TRAIN, Dataset, Rows
@@ -12,7 +11,6 @@ from mmgrec_jax.decoding.allowed import Allowed
 from mmgrec_jax.decoding.generate import generate
 from mmgrec_jax.decoding.rescore import rescore
 from mmgrec_jax.decoding.trie import Trie
-from mmgrec_jax.evaluation.evaluate import countable_users, score_lists
 from mmgrec_jax.evaluation.ranking import (
   Ranker,
   Recommend,
@@ -20,8 +18,7 @@ from mmgrec_jax.evaluation.ranking import (
   users_to_rank_for,
 )
 from mmgrec_jax.models.generator import Generator, Vectors
-from mmgrec_jax.training import parallel
-from mmgrec_jax.workdir import Workdir
+from mmgrec_jax.models.item_item import scores_of
 
 # What a search keeps of more beams than these leaves a CPU's caches, and each
 # then takes up to three times as long.
@@ -49,19 +46,22 @@ def histories(config: Config, data: Dataset) -> Rows:
 class Search(NamedTuple):
   """What a beam search reads.
 
-  weight: of h_u . h_i in the order of the beams; None: the beams as they are.
+  weight_J: of `other_scores` in the order of the beams; None: the beams as
+    they are.
+  ease_IxI: EASE's matrix, the second of them; None: there is none.
   allowed: items that may be returned; None: any.
   """
 
   params: Any
   vectors: Vectors
   trie: Trie
-  weight: Any = None
+  weight_J: Any = None
+  ease_IxI: Any = None
   allowed: Allowed | None = None
 
 
 def beams_of(config: Config, model: Generator, beam_width: int) -> Recommend:
-  """Recommends by beam search; its parameters are a `Search`."""
+  """Recommends by beam search, re-scored; its parameters are a `Search`."""
 
   def recommend(search: Search, user_B, history_BxH):
     items_BxK, score_BxK = generate(
@@ -75,10 +75,10 @@ def beams_of(config: Config, model: Generator, beam_width: int) -> Recommend:
       beam_width,
       allowed=search.allowed,
     )
-    if search.weight is None:
+    if search.weight_J is None:
       return items_BxK, score_BxK
-    inner_BxK = inner_products(search.vectors, user_B, items_BxK)
-    return rescore(items_BxK, score_BxK, inner_BxK, search.weight)
+    others_BxJxK = other_scores(search, user_B, history_BxH, items_BxK)
+    return rescore(items_BxK, score_BxK, others_BxJxK, search.weight_J)
 
   return recommend
 
@@ -117,68 +117,23 @@ def history_ranker(
   )
 
 
-def inner_products(
-  vectors: Vectors, user_B: jax.Array, items_BxK: jax.Array
+def other_scores(
+  search: Search,
+  user_B: jax.Array,
+  history_BxH: jax.Array,
+  items_BxK: jax.Array,
 ) -> jax.Array:
-  """h_u . h_i of each user's candidates, [B, K]; of -1, any number."""
-  return jnp.einsum(
-    "bd,bkd->bk",
-    vectors.user_UxD[user_B],
-    vectors.item_IxD[jnp.maximum(items_BxK, 0)],
-  )
+  """h_u . h_i and, with its matrix, EASE's of each user's candidates.
 
-
-def rescored_beams(
-  config: Config,
-  data: Dataset,
-  folder: Workdir,
-  beams: tuple[Ranker, Search],
-) -> tuple[Ranker, Search]:
-  """The beams re-scored with the weight that is best on validation.
-
-  Every weight's Recall@10 is kept in rescore.json.
+  Returns:
+    [B, J, K], J being 1 or 2; of an item -1, any number.
   """
-  ranker, search = beams
-  found = folder.read_json("rescore.json")
-  if found is None:
-    found = _recall_by_weight(config, data, ranker, search)
-    folder.write_json("rescore.json", found)
-  best = best_weight(found)
-  shown = ", ".join(f"{weight}: {score:.4f}" for weight, score in found.items())
-  print(
-    f"re-scoring beams by h_u . h_i at weight {best}"
-    f" (validation Recall@10 by weight: {shown})"
+  inner_BxK = jnp.einsum(
+    "bd,bkd->bk",
+    search.vectors.user_UxD[user_B],
+    search.vectors.item_IxD[jnp.maximum(items_BxK, 0)],
   )
-  return ranker, search._replace(weight=np.float32(best))
-
-
-def best_weight(recall_by_weight: dict[str, float]) -> str:
-  """The first of the best in rescore.json."""
-  return max(recall_by_weight, key=lambda weight: recall_by_weight[weight])
-
-
-def _recall_by_weight(
-  config: Config, data: Dataset, plain: Ranker, search: Search
-) -> dict[str, float]:
-  """Validation Recall@10 of each weight: one search, re-ordered for each."""
-  users = countable_users(data, "valid")
-  items_NxK, score_NxK = map(
-    jnp.asarray, plain(parallel.replicate(search), users)
-  )
-  user_N = jnp.asarray(users)
-  size = config.evaluation.batch_size
-  inner_NxK = jnp.concatenate(
-    [
-      inner_products(
-        search.vectors, user_N[i : i + size], items_NxK[i : i + size]
-      )
-      for i in range(0, len(users), size)
-    ]
-  )
-
-  def recall(weight: float) -> float:
-    lists_NxK, _ = rescore(items_NxK, score_NxK, inner_NxK, weight)
-    scores = score_lists(np.asarray(lists_NxK), users, data, "valid", [10])
-    return float(scores["recall@10"].mean())
-
-  return {str(weight): recall(weight) for weight in config.evaluation.rescore}
+  others = [inner_BxK]
+  if search.ease_IxI is not None:
+    others.append(scores_of(search.ease_IxI, history_BxH, items_BxK))
+  return jnp.stack(others, axis=1)

@@ -69,6 +69,14 @@ def test_the_command_copies_and_fills_in(kept, tmp_path):
   assert results.read_all(tmp_path / results.KEPT) == {
     "table2": lfm2k["datasets"]
   }
+  another = tmp_path / "another"
+  another.mkdir()
+  ml100k = {"datasets": {"ml100k": kept["table2"]["ml100k"]}}
+  (another / "table2.json").write_text(json.dumps(ml100k))
+  assert call(tmp_path, another).returncode == 0
+  assert results.read_all(tmp_path / results.KEPT) == {
+    "table2": {**lfm2k["datasets"], **ml100k["datasets"]}
+  }
 
 
 def test_what_a_table_needs_is_missing_and_nothing_is_changed(tmp_path):

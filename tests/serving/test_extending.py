@@ -111,6 +111,22 @@ def test_what_is_known_stays_and_what_is_new_can_be_recommended(
   assert sorted(one.items) == new[1:]
 
 
+def test_ease_knows_what_it_knew_and_nothing_of_what_is_new(
+  mmgrec_run, more, tmp_path
+):
+  assert call(mmgrec_run, more, tmp_path / "out") == 0
+  before = Recommender.load(mmgrec_run)
+  after = Recommender.load(tmp_path / "out")
+  row_of = {name: row for row, name in enumerate(after.data.item_ids)}
+  known = [row_of[name] for name in before.data.item_ids]
+  was, now = (
+    np.asarray(of.system.params(None).ease_IxI) for of in (before, after)
+  )
+  np.testing.assert_array_equal(now[np.ix_(known, known)], was)
+  new = np.setdiff1d(np.arange(len(now)), known)
+  assert np.isnan(now[:, new]).all() and not now[np.ix_(new, known)].any()
+
+
 def test_a_new_user_is_someone_new_with_that_history(
   workdir, more, small_data, tmp_path
 ):

@@ -7,6 +7,7 @@ from mmgrec_jax.config import default_config
 from mmgrec_jax.data.folder import save_dataset
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.serving import trained
+from mmgrec_jax.stages.rankers import Search
 
 
 def test_what_is_no_finished_run_is_named(tmp_path, small_data):
@@ -45,11 +46,23 @@ def test_a_setting_younger_than_the_run_has_its_default(tmp_path):
   assert read.to_dict() == config.to_dict()
 
 
-def test_the_weight_of_rescoring_is_the_first_of_the_best(tmp_path, small_data):
+def test_re_scoring_has_the_first_of_the_best_mixes(tmp_path, small_data):
   run = trained.Trained(tmp_path, default_config(), small_data)
-  assert trained.weight(run) is None
-  found = {"0.0": 0.1, "2.0": 0.3, "4.0": 0.3}
-  (tmp_path / "rescore.json").write_text(json.dumps(found))
-  assert trained.weight(run) == np.float32(2)
+  beams = Search(None, None, None)
+  assert trained.rescored(run, beams) is beams
+
+  def found(**of_share):
+    (tmp_path / "rescore.json").write_text(json.dumps(of_share))
+    return trained.rescored(run, beams)
+
+  weights = {"0.0": 0.1, "2.0": 0.3, "4.0": 0.3}
+  alone = found(**{"0.0": weights, "0.25": {"8.0": 0.3}})
+  assert alone.weight_J.tolist() == [2.0] and alone.ease_IxI is None
+  ease = np.array([[0, 1, 0], [2, 0, 0], [0, 0, 0]], np.float32)
+  np.savez(tmp_path / "item_item.npz", weight_IxI=ease)
+  both = found(**{"0.0": weights, "0.25": {"8.0": 0.4}})
+  assert both.weight_J.tolist() == [6.0, 2.0]
+  ease[:, 2] = np.nan  # It says nothing of an item without users.
+  np.testing.assert_array_equal(both.ease_IxI, ease)
   run.config.evaluation.rescore = ()
-  assert trained.weight(run) is None
+  assert trained.rescored(run, beams) is beams

@@ -43,7 +43,8 @@ def test_a_run_beats_popularity_and_goes_on_from_its_matrix(
 def test_items_of_the_training_split_are_never_recommended(system, tmp_path):
   config = small(system)
   data = load_data(config)
-  matrix = item_item.make_matrix(config, data, Workdir(tmp_path, config, data))
+  folder = Workdir(tmp_path, config, data)
+  matrix = item_item.make_matrix(system, config.model, data, folder)
   ranker = item_item.item_item_ranker(config, data, data.n_items)
   everyone = np.arange(data.n_users)
   on_all = pipeline.parallel.replicate(matrix)

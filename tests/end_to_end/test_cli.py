@@ -72,7 +72,7 @@ def test_results_have_the_documented_form(finished):
   }  # fmt: skip
   for split in ("valid", "test"):
     assert list(out[split]) == [
-      "popularity", "embedding", "generator", "mmgrec",
+      "popularity", "embedding", "generator", "without_ease", "mmgrec",
     ]  # fmt: skip
     for system in out[split].values():
       for k in (5, 10, 20, 50):
@@ -80,7 +80,7 @@ def test_results_have_the_documented_form(finished):
         assert 0 <= system[f"ndcg@{k}"] <= 1
   assert out["dataset"]["users"] == 60
   assert len(out["dataset"]["fingerprint"]) == 64
-  stages = {"lattice", "rqvae", "generate", "evaluate"}
+  stages = {"lattice", "rqvae", "generate", "ease", "evaluate"}
   assert out["seconds"].keys() == stages
   assert out["seconds_per_1000_users"].keys() == out["test"].keys()
   assert all(s > 0 for s in out["seconds_per_1000_users"].values())
@@ -158,7 +158,7 @@ def test_the_papers_gcn_can_be_the_embedding(tmp_path):
     "synthetic.py:embedding=gcn", f"--workdir={workdir}", settings=settings
   )
   assert done.returncode == 0, done.stderr
-  stages = {"embed", "rqvae", "generate", "evaluate"}
+  stages = {"embed", "rqvae", "generate", "ease", "evaluate"}
   assert results(workdir)["seconds"].keys() == stages
 
 

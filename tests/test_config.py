@@ -149,6 +149,15 @@ def test_a_share_of_ease_is_no_more_than_all():
     configs.check(config)
 
 
+def test_ease_in_the_re_scoring_needs_its_penalty():
+  config = configs.default_config()
+  configs.set_value(config, "evaluation.ease.l2", 0)
+  with pytest.raises(UserError, match="ease.l2 = 0"):
+    configs.check(config)
+  configs.set_value(config, "evaluation.ease.shares", ())
+  configs.check(config)
+
+
 def test_unknown_preset_is_named():
   with pytest.raises(
     UserError, match="'papper'.*did you mean 'paper'.*lightgcn.*tiger"

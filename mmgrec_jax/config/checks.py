@@ -169,6 +169,8 @@ def _check_evaluation(config: Config) -> None:
     raise UserError(
       f"config.evaluation.ease.shares = {shares!r}: each is from 0 to 1."
     )
+  if any(shares) and chosen.ease.l2 == 0:
+    raise UserError("config.evaluation.ease.l2 = 0: it needs to be more.")
   if "generator" in config and chosen.beam_width < max(chosen.cutoffs):
     raise UserError(
       "config.evaluation.beam_width must be at least the largest of"

@@ -64,5 +64,7 @@ def test_re_scoring_has_the_first_of_the_best_mixes(tmp_path, small_data):
   assert both.weight_J.tolist() == [6.0, 2.0]
   ease[:, 2] = np.nan  # It says nothing of an item without users.
   np.testing.assert_array_equal(both.ease_IxI, ease)
+  older = found(**weights)
+  assert older.weight_J.tolist() == [2.0] and older.ease_IxI is None
   run.config.evaluation.rescore = ()
   assert trained.rescored(run, beams) is beams

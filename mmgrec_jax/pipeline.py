@@ -136,16 +136,15 @@ def train_mmgrec(config: Config, data: Dataset, folder: Workdir) -> dict:
   """
   vectors = embed.embed(config, data, folder)
   model, search = train_generator(config, data, folder, vectors)
-  beams = beam_system(config, data, model, search)
   systems = {
     "embedding": inner_product_system(
       config, data, (vectors.user_UxD, vectors.item_IxD)
     )
   }
   if not config.evaluation.rescore:
-    return {**systems, "mmgrec": beams}
+    return {**systems, "mmgrec": beam_system(config, data, model, search)}
   rescored = rescoring.rescored_beams(config, data, folder, model, search)
-  return {**systems, "generator": beams, **rescored}
+  return {**systems, **rescored}
 
 
 def train_tiger(config: Config, data: Dataset, folder: Workdir) -> dict:

@@ -80,14 +80,13 @@ def read_mix(folder: Path, search: Search, found: Found) -> Search:
   """A search with the best mix of a run in a folder."""
   share, weight = best_mix(found)
   if share:
-    search = search._replace(ease_IxI=read_ease(folder / "item_item.npz"))
+    with np.load(folder / "item_item.npz", allow_pickle=False) as saved:
+      search = search._replace(ease_IxI=_known(saved["weight_IxI"]))
   return search._replace(weight_J=_weights(search, share, weight))
 
 
-def read_ease(path: Path) -> jax.Array:
-  """EASE's matrix [I, I]; NaN for what it says of an item without users."""
-  with np.load(path, allow_pickle=False) as saved:
-    weight_IxI = saved["weight_IxI"]
+def _known(weight_IxI: np.ndarray) -> jax.Array:
+  """EASE's matrix, with NaN for what it says of an item without users."""
   weight_IxI[:, ~weight_IxI.any(axis=0)] = np.nan
   return jnp.asarray(weight_IxI)
 
@@ -104,8 +103,7 @@ def _ease(config: Config, data: Dataset, folder: Workdir) -> jax.Array | None:
       f" {settings.max_gib}"
     )
     return None
-  make_matrix("ease", settings, data, folder)
-  return read_ease(folder.path / "item_item.npz")
+  return _known(make_matrix("ease", settings, data, folder)["weight_IxI"])
 
 
 def _weights(search: Search, share: float, weight: float) -> np.ndarray:

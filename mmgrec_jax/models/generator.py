@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
+from jax.typing import DTypeLike
 
 from mmgrec_jax.nn import attention, transformer
 from mmgrec_jax.nn.dropout import Dropout
@@ -65,7 +66,7 @@ class Generator(nn.Module):
   decoder_head_width: int = 16
   feed_forward: int = 256
   dropout: float = 0.1
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
   folded: bool = True
   skip_sure: bool = True
 

@@ -12,6 +12,7 @@ one array that all heads and layers share; worth it while W is near D.
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 xavier = nn.initializers.xavier_uniform()
 _into_heads = nn.initializers.xavier_uniform(in_axis=0, out_axis=(1, 2))
@@ -108,7 +109,7 @@ class Attention(nn.Module):
   width: int
   heads: int
   head_width: int
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
   folded: bool = False
 
   def setup(self):
@@ -152,7 +153,7 @@ class Attention(nn.Module):
 class UserScalar(nn.Module):
   """The MLP of eq. 18: one number a user, [B, D] -> [B, 1, 1, 1]."""
 
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, h_user_BxD: jax.Array) -> jax.Array:
@@ -166,7 +167,7 @@ class SelfAttention(nn.Module):
 
   heads: int
   head_width: int
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
   folded: bool = False
 
   @nn.compact
@@ -201,7 +202,7 @@ class RelationAttention(nn.Module):
 
   heads: int
   head_width: int
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
   folded: bool = False
 
   @nn.compact

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 from mmgrec_jax.nn import attention
 from mmgrec_jax.nn.dropout import Dropout
@@ -23,7 +24,7 @@ class FeedForward(nn.Module):
   """Two linear maps with a ReLU between."""
 
   hidden: int
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -38,7 +39,7 @@ class AddAndNorm(nn.Module):
   """Residual connection around a sub-layer's output, then LayerNorm."""
 
   dropout: float
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array, sublayer: jax.Array, train: bool):
@@ -57,7 +58,7 @@ class EncoderLayer(nn.Module):
   feed_forward: int
   dropout: float
   relation: bool
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
   folded: bool = False
 
   @nn.compact
@@ -92,7 +93,7 @@ class DecoderLayer(nn.Module):
   head_width: int
   feed_forward: int
   dropout: float
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
   folded: bool = False
 
   def setup(self):

@@ -11,7 +11,7 @@ nothing is random, run once.
 Settings are given as for main, --config.KEY=VALUE; each goes to the systems
 that use it. The table has also what runs bring along: `popularity`, and
 with mmgrec `embedding`, `generator` (the beams before they are re-scored) and
-`without_ease` (re-scored by the embedding alone). Below it, mmgrec (or the best
+`without_ease` (re-scored without EASE). Below it, mmgrec (or the best
 system) is tested against the best of the others. OUT gets compare.json,
 compare.md and compare.png. Exit codes: 0 done, 1 some run failed, 2 wrong input
 or settings, 130 stopped.

@@ -19,7 +19,7 @@ COSTS = {
   "s per 1,000 users": ("seconds_per_1000_users", ".3f"),
 }
 # mmgrec's own first stage, its beams before they are re-scored, and re-scored
-# by that stage alone: no rivals.
+# without EASE: no rivals.
 PARTS = ("embedding", "generator", "without_ease")
 
 

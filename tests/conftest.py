@@ -118,6 +118,7 @@ def mmgrec_run(small_data, no_test, tmp_path_factory) -> Path:
     splits=("valid",), cutoffs=(10,), beam_width=30, valid_beam_width=30,
     rescore=(8.0,),
   )  # fmt: skip
+  config.evaluation.content.shares = (0.25,)
   config.evaluation.ease.shares = (0.25,)
   config.recid.ignore_health = True
   config.embed.epochs = 1

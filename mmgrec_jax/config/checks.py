@@ -164,12 +164,13 @@ def _check_evaluation(config: Config) -> None:
       f"config.evaluation.splits = {chosen.splits!r}: it is"
       " ('valid', 'test') or ('valid',)."
     )
-  shares = chosen.ease.shares if "ease" in chosen else ()
-  if not all(0 <= share <= 1 for share in shares):
-    raise UserError(
-      f"config.evaluation.ease.shares = {shares!r}: each is from 0 to 1."
-    )
-  if any(shares) and chosen.ease.l2 == 0:
+  for name in ("content", "ease"):
+    shares = chosen[name].shares if name in chosen else ()
+    if not all(0 <= share <= 1 for share in shares):
+      raise UserError(
+        f"config.evaluation.{name}.shares = {shares!r}: each is from 0 to 1."
+      )
+  if "ease" in chosen and any(chosen.ease.shares) and chosen.ease.l2 == 0:
     raise UserError("config.evaluation.ease.l2 = 0: it needs to be more.")
   if "generator" in config and chosen.beam_width < max(chosen.cutoffs):
     raise UserError(

@@ -50,8 +50,12 @@ def default_config(system: str = "mmgrec", embedding: str = "gcn") -> Config:
   if system == "mmgrec":
     config.embedding = embedding
     config.evaluation.rescore = RESCORE
-    config.evaluation.ease = ConfigDict()  # in it, beside h_u . h_i
-    config.evaluation.ease.shares = (0.0, 0.25, 0.5)  # tried; () for none
+    # In it, beside h_u . h_i: shares are tried, () for none.
+    config.evaluation.content = ConfigDict()
+    config.evaluation.content.shares = (0.0, 0.1, 0.2)  # of each modality
+    config.evaluation.content.neighbours = 10
+    config.evaluation.ease = ConfigDict()
+    config.evaluation.ease.shares = (0.0, 0.25, 0.5)
     config.evaluation.ease.l2 = 100.0
     config.evaluation.ease.max_gib = 1.0  # left out if it took more memory
   model = embedding if system == "mmgrec" else system

@@ -21,7 +21,11 @@ _PAPER_SGD = {
   "schedule": "constant",
 }
 PAPER = {
-  "evaluation": {"rescore": (), "ease": {"shares": ()}},
+  "evaluation": {
+    "rescore": (),
+    "content": {"shares": ()},
+    "ease": {"shares": ()},
+  },
   "embed": {
     "batch_size": 3000,
     "l2": 0.0,

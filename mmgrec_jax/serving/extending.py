@@ -24,6 +24,7 @@ from mmgrec_jax.serving.trained import (
   vectors_file,
 )
 from mmgrec_jax.serving.unseen import learn_map
+from mmgrec_jax.stages.content import save_content
 from mmgrec_jax.stages.embed import build_rqvae
 from mmgrec_jax.stages.load import normalised_features
 from mmgrec_jax.workdir import Workdir
@@ -91,6 +92,10 @@ def extend(
         shutil.copy(run.folder / "rescore.json", scratch)
       if (run.folder / "item_item.npz").is_file():
         later_ease(run, match, scratch)
+      if (run.folder / "content.npz").is_file():
+        known_I = match.item_I >= 0
+        features = normalised_features(config, data, scale_of_I=known_I)
+        save_content(config, features, scratch)
     folder.write_json(EXTENDED, about)
   return about
 

@@ -150,6 +150,9 @@ def rescored(run: Trained, search: rankers.Search) -> rankers.Search:
   if not run.config.evaluation.get("rescore") or not path.is_file():
     return search
   found = json.loads(path.read_text(encoding="utf-8"))
-  if not isinstance(next(iter(found.values())), dict):
-    found = {"0.0": found}  # of a run from before EASE had a share
+  if rescoring.EMBEDDING not in found:
+    raise UserError(
+      f"{path} is of an earlier version, which mixed less. Give the run's"
+      " command again, with another --workdir."
+    )
   return rescoring.read_mix(run.folder, search, found)

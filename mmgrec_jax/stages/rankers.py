@@ -17,8 +17,10 @@ from mmgrec_jax.evaluation.ranking import (
   rank_by_inner_product,
   users_to_rank_for,
 )
+from mmgrec_jax.models.content import share_of_nearest
 from mmgrec_jax.models.generator import Generator, Vectors
 from mmgrec_jax.models.item_item import scores_of
+from mmgrec_jax.nn.nearest import SparseRows
 
 # What a search keeps of more beams than these leaves a CPU's caches, and each
 # then takes up to three times as long.
@@ -48,7 +50,8 @@ class Search(NamedTuple):
 
   weight_J: of `other_scores` in the order of the beams; None: the beams as
     they are.
-  ease_IxI: EASE's matrix, the second of them; None: there is none.
+  content: by modality, each item's nearest others: the next of them.
+  ease_IxI: EASE's matrix, the last of them; None: there is none.
   allowed: items that may be returned; None: any.
   """
 
@@ -56,6 +59,7 @@ class Search(NamedTuple):
   vectors: Vectors
   trie: Trie
   weight_J: Any = None
+  content: tuple[SparseRows, ...] = ()
   ease_IxI: Any = None
   allowed: Allowed | None = None
 
@@ -123,10 +127,10 @@ def other_scores(
   history_BxH: jax.Array,
   items_BxK: jax.Array,
 ) -> jax.Array:
-  """h_u . h_i and, with its matrix, EASE's of each user's candidates.
+  """h_u . h_i, and content's and EASE's, of each user's candidates.
 
   Returns:
-    [B, J, K], J being 1 or 2; of an item -1, any number.
+    [B, J, K], in the order of `Search`; of an item -1, any number.
   """
   inner_BxK = jnp.einsum(
     "bd,bkd->bk",
@@ -134,6 +138,8 @@ def other_scores(
     search.vectors.item_IxD[jnp.maximum(items_BxK, 0)],
   )
   others = [inner_BxK]
+  for rows in search.content:
+    others.append(share_of_nearest(rows, history_BxH, items_BxK))
   if search.ease_IxI is not None:
     others.append(scores_of(search.ease_IxI, history_BxH, items_BxK))
   return jnp.stack(others, axis=1)

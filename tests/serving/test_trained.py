@@ -7,6 +7,7 @@ from mmgrec_jax.config import default_config
 from mmgrec_jax.data.folder import save_dataset
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.serving import trained
+from mmgrec_jax.stages import content
 from mmgrec_jax.stages.rankers import Search
 
 
@@ -46,25 +47,44 @@ def test_a_setting_younger_than_the_run_has_its_default(tmp_path):
   assert read.to_dict() == config.to_dict()
 
 
-def test_re_scoring_has_the_first_of_the_best_mixes(tmp_path, small_data):
+def test_re_scoring_reads_what_has_a_part_in_the_best_mix(tmp_path, small_data):
   run = trained.Trained(tmp_path, default_config(), small_data)
   beams = Search(None, None, None)
   assert trained.rescored(run, beams) is beams
 
-  def found(**of_share):
-    (tmp_path / "rescore.json").write_text(json.dumps(of_share))
+  def found(**tried):
+    (tmp_path / "rescore.json").write_text(json.dumps(tried))
     return trained.rescored(run, beams)
 
-  weights = {"0.0": 0.1, "2.0": 0.3, "4.0": 0.3}
-  alone = found(**{"0.0": weights, "0.25": {"8.0": 0.3}})
-  assert alone.weight_J.tolist() == [2.0] and alone.ease_IxI is None
-  ease = np.array([[0, 1, 0], [2, 0, 0], [0, 0, 0]], np.float32)
-  np.savez(tmp_path / "item_item.npz", weight_IxI=ease)
-  both = found(**{"0.0": weights, "0.25": {"8.0": 0.4}})
-  assert both.weight_J.tolist() == [6.0, 2.0]
-  ease[:, 2] = np.nan  # It says nothing of an item without users.
-  np.testing.assert_array_equal(both.ease_IxI, ease)
-  older = found(**weights)
-  assert older.weight_J.tolist() == [2.0] and older.ease_IxI is None
+  alone = {"embedding": {"1.0": {"0.0": 0.1, "2.0": 0.3, "4.0": 0.3}}}
+  ease = lambda share, recall: {"ease": {share: {"8.0": recall}}}
+  less = found(**alone, **ease("0.0", 0.3))
+  assert less.weight_J.tolist() == [8.0]
+  assert less.ease_IxI is None and less.content == ()
+
+  ease_IxI = np.array([[0, 1, 0], [2, 0, 0], [0, 0, 0]], np.float32)
+  np.savez(tmp_path / "item_item.npz", weight_IxI=ease_IxI)
+  features = {"a": np.eye(3, 2), "b": np.ones((3, 2), np.float32)}
+  content.save_content(run.config, features, tmp_path)
+  all_of_it = found(
+    **alone,
+    **{"a features": {"0.0": {"2.0": 0.3}, "0.5": {"2.0": 0.3}}},
+    **{"b features": {"0.0": {"2.0": 0.3}, "0.5": {"2.0": 0.4}}},
+    **ease("0.25", 0.4),
+  )
+  assert all_of_it.weight_J.tolist() == [3.0, 3.0, 2.0]
+  ease_IxI[:, 2] = np.nan  # It says nothing of an item without users.
+  np.testing.assert_array_equal(all_of_it.ease_IxI, ease_IxI)
+  (rows,) = all_of_it.content
+  np.testing.assert_allclose(rows.weight_RxC.sum(axis=1), 1)
   run.config.evaluation.rescore = ()
   assert trained.rescored(run, beams) is beams
+
+
+def test_the_mix_of_an_earlier_version_is_an_error_that_says_so(
+  tmp_path, small_data
+):
+  run = trained.Trained(tmp_path, default_config(), small_data)
+  (tmp_path / "rescore.json").write_text('{"0.0": {"2.0": 0.3}}')
+  with pytest.raises(UserError, match="rescore.json is of an earlier version"):
+    trained.rescored(run, Search(None, None, None))

@@ -1,4 +1,4 @@
-"""Beams mixed with h_u . h_i and EASE: what is tried, chosen and left out."""
+"""Beams mixed with other scores: what is tried, chosen and left out."""
 
 import json
 
@@ -19,9 +19,10 @@ pytestmark = pytest.mark.usefixtures("one_device")
 def mixed(mmgrec_run, tmp_path):
   """Of settings: the run, its systems, and what rescore.json holds."""
 
-  def of(shares, max_gib=1.0):
+  def of(shares, max_gib=1.0, content=()):
     run = open_workdir(mmgrec_run)
     run.config.evaluation.rescore = (0.0, 2.0)
+    run.config.evaluation.content.shares = content
     run.config.evaluation.ease.update(shares=shares, max_gib=max_gib)
     model, _, search = reload_generator(run)
     folder = Workdir(tmp_path / "mixed", run.config, run.data)
@@ -39,10 +40,11 @@ def lists(systems, name, users):
 
 
 def test_each_mix_is_the_sum_of_standard_scores(mixed):
-  run, systems, _ = mixed((0.0, 0.5))
+  run, systems, _ = mixed((0.0, 0.5), content=(0.0, 0.3))
   users = np.arange(run.data.n_users)
   ranker, search = systems["mmgrec"]
-  search = search._replace(weight_J=np.array([0.5, 1.5], np.float32))
+  weight_J = np.array([0.5, 0.8, 0.3, 1.5], np.float32)
+  search = search._replace(weight_J=weight_J)
   items_UxK, got_UxK = ranker(parallel.replicate(search), users)
   plain = rankers.beam_ranker(
     run.config, run.data, reload_generator(run)[0], 30
@@ -53,12 +55,18 @@ def test_each_mix_is_the_sum_of_standard_scores(mixed):
   x_UxI = np.zeros((len(users), run.data.n_items))
   x_UxI[run.data.edges(TRAIN)] = 1
   h_UxI = np.asarray(search.vectors.user_UxD @ search.vectors.item_IxD.T)
+  each_Ix1 = np.arange(run.data.n_items)[:, None]
+  alike_2xIxI = np.zeros((2, run.data.n_items, run.data.n_items))
+  for alike_IxI, rows in zip(alike_2xIxI, search.content, strict=True):
+    alike_IxI[each_Ix1, rows.index_RxC] = rows.weight_RxC
   for user in users:
     own = beams_UxK[user][beams_UxK[user] >= 0]
     z = lambda s: (s - s.mean()) / max(s.std(), 1e-6)
-    parts = (score_UxK[user, : len(own)], h_UxI[user, own],
-             (x_UxI @ ease_IxI)[user, own])  # fmt: skip
-    wanted = sum(w * z(s) for w, s in zip((1, 0.5, 1.5), parts, strict=True))
+    alike = [x_UxI @ alike_IxI.T for alike_IxI in alike_2xIxI]
+    of_items = (h_UxI, *alike, x_UxI @ ease_IxI)
+    parts = [score_UxK[user, : len(own)], *(s[user, own] for s in of_items)]
+    of_part = zip((1, *weight_J), parts, strict=True)
+    wanted = sum(w * z(s) for w, s in of_part)
     np.testing.assert_allclose(
       got_UxK[user, : len(own)], np.sort(wanted)[::-1], atol=1e-3
     )
@@ -66,20 +74,40 @@ def test_each_mix_is_the_sum_of_standard_scores(mixed):
 
 
 def test_the_best_mix_on_validation_is_taken(mixed):
-  run, systems, found = mixed((0.0, 0.5))
+  run, systems, found = mixed((0.0, 0.5), content=(0.0, 0.3))
   assert list(systems) == ["generator", "without_ease", "mmgrec"]
-  assert {share: list(by) for share, by in found.items()} == {
-    "0.0": ["0.0", "2.0"],
-    "0.5": ["0.0", "2.0"],
+  assert {name: list(tried) for name, tried in found.items()} == {
+    "embedding": ["1.0"],
+    "text features": ["0.0", "0.3"],
+    "visual features": ["0.0", "0.3"],
+    "ease": ["0.0", "0.5"],
   }
+  for tried in found.values():
+    assert all(list(by) == ["0.0", "2.0"] for by in tried.values())
   users = np.unique(run.data.edges(1)[0])
   recall = lambda name: score_lists(
     lists(systems, name, users), users, run.data, "valid", [10]
   )["recall@10"].mean()
-  every = [r for by_weight in found.values() for r in by_weight.values()]
-  assert recall("mmgrec") == pytest.approx(max(every))
-  assert recall("without_ease") == pytest.approx(max(found["0.0"].values()))
-  assert recall("generator") == pytest.approx(found["0.5"]["0.0"])
+  best = {
+    name: max(max(by_weight.values()) for by_weight in tried.values())
+    for name, tried in found.items()
+  }
+  assert list(best.values()) == sorted(best.values())
+  assert recall("mmgrec") == pytest.approx(best["ease"])
+  assert recall("without_ease") == pytest.approx(best["visual features"])
+  assert recall("generator") == pytest.approx(found["ease"]["0.5"]["0.0"])
+
+
+def test_each_takes_its_share_of_the_mix_of_those_before_it():
+  found = {
+    "embedding": {"1.0": {"2.0": 0.3, "4.0": 0.3}},
+    "text features": {"0.0": {"4.0": 0.3}, "0.2": {"8.0": 0.4}},
+    "ease": {"0.0": {"4.0": 0.4}, "0.5": {"4.0": 0.5, "6.0": 0.4}},
+  }
+  of_first = lambda n: dict(list(found.items())[:n])
+  np.testing.assert_allclose(rescoring.weights(of_first(1)), [2])
+  np.testing.assert_allclose(rescoring.weights(of_first(2)), [6.4, 1.6])
+  np.testing.assert_allclose(rescoring.weights(found), [1.6, 0.4, 2])
 
 
 @pytest.mark.parametrize(
@@ -89,10 +117,6 @@ def test_the_best_mix_on_validation_is_taken(mixed):
 def test_without_ease_there_is_h_alone(mixed, shares, max_gib, says, capsys):
   _, systems, found = mixed(shares, max_gib)
   assert says in capsys.readouterr().out
-  assert list(systems) == ["generator", "mmgrec"] and list(found) == ["0.0"]
+  assert list(systems) == ["generator", "mmgrec"]
+  assert list(found) == ["embedding"]
   assert len(systems["mmgrec"][1].weight_J) == 1
-
-
-def test_a_share_of_0_needs_no_row_of_its_own_when_it_is_not_tried(mixed):
-  _, systems, found = mixed((0.5,))
-  assert list(systems) == ["generator", "mmgrec"] and list(found) == ["0.5"]

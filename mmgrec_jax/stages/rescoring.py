@@ -4,7 +4,8 @@ A beam's score is the generator's. It is mixed with h_u . h_i, with how alike an
 item is in each modality to what the user has (models/content.py) and with the
 score of EASE (models/item_item.py): they see different things in the same
 history. How much of each is chosen on validation, one after the other: each
-takes a share of the mix of those before it.
+takes a share of the mix of those before it. The modality that helps most is the
+next to join; EASE is the last.
 """
 
 from collections.abc import Mapping
@@ -58,36 +59,37 @@ def rescored_beams(
   content = make_content(config, data, folder)
   ease_IxI = _ease(config, data, folder)
   search = search._replace(content=tuple(content.values()), ease_IxI=ease_IxI)
+  names = [EMBEDDING, *content] + [EASE] * (ease_IxI is not None)
   found = folder.read_json("rescore.json")
   if found is None:
-    found = _recall_by_mix(config, data, model, search, list(content))
+    found = _recall_by_mix(config, data, model, search, names)
     folder.write_json("rescore.json", found)
   _show(found)
   # One program for all of them: only the weights differ.
   ranker = beam_ranker(config, data, model, config.evaluation.beam_width)
-  weight_J = weights(found)
-  mixed = lambda weight_J: (ranker, search._replace(weight_J=weight_J))
-  systems = {"generator": mixed(0 * weight_J)}
+  mixed = lambda weight_of: (
+    ranker,
+    search._replace(weight_J=_in_order(weight_of, names)),
+  )
+  systems = {"generator": mixed({})}
   if EASE in found:
     before = {name: tried for name, tried in found.items() if name != EASE}
-    systems["without_ease"] = mixed(np.append(weights(before), np.float32(0)))
-  return {**systems, "mmgrec": mixed(weight_J)}
+    systems["without_ease"] = mixed(weights(before))
+  return {**systems, "mmgrec": mixed(weights(found))}
 
 
-def weights(found: Found) -> np.ndarray:
-  """Of `other_scores`, float32 [J]: the first of the best mixes."""
-  part_J, weight = np.zeros(0), 0.0
-  for tried in found.values():
-    share, weight = _best(tried)
-    part_J = _joined(part_J, share)
-  return (weight * part_J).astype(np.float32)
+def weights(found: Found) -> dict[str, float]:
+  """Of each in the first of the best mixes, by name."""
+  *_, last = found.values()
+  _, weight = _best(last)
+  return {name: weight * part for name, part in _parts(found).items()}
 
 
 def read_mix(folder: Path, search: Search, found: Found) -> Search:
   """A search with the best mix of a run in a folder: what has a part in it."""
   joined = {
     name: weight
-    for name, weight in zip(found, weights(found), strict=True)
+    for name, weight in weights(found).items()
     if weight or name == EMBEDDING
   }
   alike = [name for name in joined if name not in (EMBEDDING, EASE)]
@@ -121,9 +123,23 @@ def _known(weight_IxI: np.ndarray) -> jax.Array:
   return jnp.asarray(weight_IxI)
 
 
-def _joined(part_J: np.ndarray, share: float) -> np.ndarray:
+def _joined(mix: Mapping[str, float], name: str, share: float) -> dict:
   """Parts of a mix, adding up to 1, when one more takes a share of it."""
-  return np.append((1 - share) * part_J, share)
+  return {**{old: (1 - share) * part for old, part in mix.items()}, name: share}
+
+
+def _parts(found: Found) -> dict[str, float]:
+  """Of the mix of all who joined."""
+  mix: dict[str, float] = {}
+  for name, tried in found.items():
+    share, _ = _best(tried)
+    mix = _joined(mix, name, share)
+  return mix
+
+
+def _in_order(weight_of: Mapping[str, float], names: list[str]) -> np.ndarray:
+  """Of `other_scores`, which are those of the names. float32 [J]."""
+  return np.array([weight_of.get(name, 0.0) for name in names], np.float32)
 
 
 def _best(tried: Mapping[str, Mapping[str, float]]) -> tuple[float, float]:
@@ -136,33 +152,43 @@ def _best(tried: Mapping[str, Mapping[str, float]]) -> tuple[float, float]:
   return max(recall, key=lambda mix: recall[mix])
 
 
+def _recall(tried: Mapping[str, Mapping[str, float]]) -> float:
+  return max(max(by_weight.values()) for by_weight in tried.values())
+
+
 def _recall_by_mix(
   config: Config,
   data: Dataset,
   model: Generator,
   search: Search,
-  content: list[str],
+  names: list[str],
 ) -> dict[str, dict[str, dict[str, float]]]:
   """Validation Recall@10 of each mix: one search, re-ordered for each."""
   recall_of = _validation(config, data, model, search)
-  chosen = config.evaluation
-  shares = {EMBEDDING: (1.0,), **dict.fromkeys(content, chosen.content.shares)}
-  if search.ease_IxI is not None:
-    shares[EASE] = chosen.ease.shares
   found: dict[str, dict[str, dict[str, float]]] = {}
-  part_J = np.zeros(0)
-  for name, of_name in shares.items():
-    absent = np.zeros(len(shares) - len(found) - 1)
-    found[name] = {
+
+  def tried(name: str, shares: tuple[float, ...]) -> dict:
+    mix = _parts(found)
+    recall = lambda share, weight: recall_of(
+      weight * _in_order(_joined(mix, name, share), names)
+    )
+    return {
       str(float(share)): {
-        str(float(weight)): recall_of(
-          weight * np.append(_joined(part_J, share), absent)
-        )
-        for weight in chosen.rescore
+        str(float(weight)): recall(share, weight)
+        for weight in config.evaluation.rescore
       }
-      for share in of_name
+      for share in shares
     }
-    part_J = _joined(part_J, _best(found[name])[0])
+
+  found[EMBEDDING] = tried(EMBEDDING, (1.0,))
+  waiting = [name for name in names if name not in (EMBEDDING, EASE)]
+  while waiting:
+    of_name = {n: tried(n, config.evaluation.content.shares) for n in waiting}
+    best = max(waiting, key=lambda name: _recall(of_name[name]))
+    found[best] = of_name[best]
+    waiting.remove(best)
+  if EASE in names:
+    found[EASE] = tried(EASE, config.evaluation.ease.shares)
   return found
 
 
@@ -196,17 +222,16 @@ def _validation(
 
 
 def _show(found: Found) -> None:
-  weight_J = weights(found)
-  total = max(float(weight_J.sum()), 1e-12)
-  mix = ", ".join(
-    f"{name} {part / total:.0%}"
-    for name, part in zip(found, weight_J, strict=True)
+  weight_of = weights(found)
+  total = sum(weight_of.values())
+  parts = ", ".join(
+    f"{name} {weight / total if total else 0:.0%}"
+    for name, weight in weight_of.items()
   )
   best = ", ".join(
-    f"{name} {max(max(of.values()) for of in tried.values()):.4f}"
-    for name, tried in found.items()
+    f"{name} {_recall(tried):.4f}" for name, tried in found.items()
   )
   print(
-    f"re-scoring beams at weight {weight_J.sum():g}: {mix}"
+    f"re-scoring beams at weight {total:g}: {parts}"
     f" (validation Recall@10 as each joins: {best})"
   )

@@ -1,10 +1,12 @@
 """Beams mixed with other scores: what is tried, chosen and left out."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 
+from mmgrec_jax.config import default_config
 from mmgrec_jax.data.dataset import TRAIN
 from mmgrec_jax.evaluation.evaluate import score_lists
 from mmgrec_jax.serving.trained import open_workdir, reload_generator
@@ -76,10 +78,12 @@ def test_each_mix_is_the_sum_of_standard_scores(mixed):
 def test_the_best_mix_on_validation_is_taken(mixed):
   run, systems, found = mixed((0.0, 0.5), content=(0.0, 0.3))
   assert list(systems) == ["generator", "without_ease", "mmgrec"]
+  first, *alike, last = found
+  assert (first, last) == ("embedding", "ease")
+  assert sorted(alike) == ["text features", "visual features"]
   assert {name: list(tried) for name, tried in found.items()} == {
     "embedding": ["1.0"],
-    "text features": ["0.0", "0.3"],
-    "visual features": ["0.0", "0.3"],
+    **dict.fromkeys(alike, ["0.0", "0.3"]),
     "ease": ["0.0", "0.5"],
   }
   for tried in found.values():
@@ -94,7 +98,7 @@ def test_the_best_mix_on_validation_is_taken(mixed):
   }
   assert list(best.values()) == sorted(best.values())
   assert recall("mmgrec") == pytest.approx(best["ease"])
-  assert recall("without_ease") == pytest.approx(best["visual features"])
+  assert recall("without_ease") == pytest.approx(best[alike[-1]])
   assert recall("generator") == pytest.approx(found["ease"]["0.5"]["0.0"])
 
 
@@ -104,10 +108,12 @@ def test_each_takes_its_share_of_the_mix_of_those_before_it():
     "text features": {"0.0": {"4.0": 0.3}, "0.2": {"8.0": 0.4}},
     "ease": {"0.0": {"4.0": 0.4}, "0.5": {"4.0": 0.5, "6.0": 0.4}},
   }
-  of_first = lambda n: dict(list(found.items())[:n])
-  np.testing.assert_allclose(rescoring.weights(of_first(1)), [2])
-  np.testing.assert_allclose(rescoring.weights(of_first(2)), [6.4, 1.6])
-  np.testing.assert_allclose(rescoring.weights(found), [1.6, 0.4, 2])
+  of_first = lambda n: [
+    *rescoring.weights(dict(list(found.items())[:n])).values()
+  ]
+  np.testing.assert_allclose(of_first(1), [2])
+  np.testing.assert_allclose(of_first(2), [6.4, 1.6])
+  np.testing.assert_allclose(of_first(3), [1.6, 0.4, 2])
 
 
 @pytest.mark.parametrize(
@@ -120,3 +126,22 @@ def test_without_ease_there_is_h_alone(mixed, shares, max_gib, says, capsys):
   assert list(systems) == ["generator", "mmgrec"]
   assert list(found) == ["embedding"]
   assert len(systems["mmgrec"][1].weight_J) == 1
+
+
+def test_the_modality_that_helps_most_joins_first(monkeypatch):
+  names = ["embedding", "a features", "b features", "ease"]
+
+  def recall(weight_J):
+    of = dict(zip(names, weight_J, strict=True))
+    return 0.1 * of["a features"] + 2 * of["b features"] - 3 * of["ease"]
+
+  monkeypatch.setattr(rescoring, "_validation", lambda *_: recall)
+  config = default_config()
+  config.evaluation.rescore = (1.0,)
+  config.evaluation.content.shares = (0.0, 0.25)
+  nothing: Any = None
+  found = rescoring._recall_by_mix(config, nothing, nothing, nothing, names)
+  assert list(found) == ["embedding", "b features", "a features", "ease"]
+  assert rescoring.weights(found) == {
+    "embedding": 0.75, "b features": 0.25, "a features": 0.0, "ease": 0.0
+  }  # fmt: skip

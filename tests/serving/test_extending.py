@@ -127,6 +127,23 @@ def test_ease_knows_what_it_knew_and_nothing_of_what_is_new(
   assert np.isnan(now[:, new]).all() and not now[np.ix_(new, known)].any()
 
 
+def test_a_new_item_is_alike_to_those_with_such_features(
+  mmgrec_run, more, small_data, tmp_path
+):
+  assert call(mmgrec_run, more, tmp_path / "out") == 0
+  after = Recommender.load(tmp_path / "out")
+  row_of = {str(name): row for row, name in enumerate(after.data.item_ids)}
+  content = after.system.params(None).content
+  assert len(content) == len(small_data.features)
+  for rows in content:
+    nearest_I = np.take_along_axis(
+      rows.index_RxC, rows.weight_RxC.argmax(axis=1)[:, None], axis=1
+    )[:, 0]
+    for n in range(NEW_ITEMS):  # has nearly the features of the nth known one
+      new, known = row_of[f"new_item{n}"], row_of[str(small_data.item_ids[n])]
+      assert (nearest_I[new], nearest_I[known]) == (known, new)
+
+
 def test_a_new_user_is_someone_new_with_that_history(
   workdir, more, small_data, tmp_path
 ):

@@ -139,13 +139,15 @@ def test_lattices_graph_is_set_only_where_it_has_one():
 def test_the_paper_has_neither_another_embedding_nor_re_scoring():
   config = configs.from_preset({"name": "x", "embedding": "mf"}, "paper")
   assert config.embedding == "gcn"
-  assert config.evaluation.rescore == config.evaluation.ease.shares == ()
+  chosen = config.evaluation
+  assert chosen.rescore == chosen.content.shares == chosen.ease.shares == ()
 
 
-def test_a_share_of_ease_is_no_more_than_all():
+@pytest.mark.parametrize("name", ["ease", "content"])
+def test_a_share_is_no_more_than_all(name):
   config = configs.default_config()
-  configs.set_value(config, "evaluation.ease.shares", (0.0, 1.5))
-  with pytest.raises(UserError, match="ease.shares.*from 0 to 1"):
+  configs.set_value(config, f"evaluation.{name}.shares", (0.0, 1.5))
+  with pytest.raises(UserError, match=f"{name}.shares.*from 0 to 1"):
     configs.check(config)
 
 

@@ -8,7 +8,7 @@ takes a share of the mix of those before it. The modality that helps most is the
 next to join; EASE is the last.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +194,7 @@ def _recall_by_mix(
 
 def _validation(
   config: Config, data: Dataset, model: Generator, search: Search
-) -> Any:
+) -> Callable[[np.ndarray], float]:
   """Recall@10 on validation as a function of `weight_J`."""
   width = config.evaluation.beam_width
   beams = beams_of(config, model, width)

@@ -1,4 +1,7 @@
 import dataclasses
+import errno
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +26,17 @@ def test_a_workdir_belongs_to_one_data_set(tmp_path, small_data):
   other = dataclasses.replace(small_data, split_E=split)
   with pytest.raises(UserError, match="with other data"):
     Workdir(tmp_path, default_config(), other)
+
+
+def test_a_read_only_place_is_named(tmp_path, small_data, monkeypatch):
+  def refuse(*_, **__):
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+  monkeypatch.setattr(Path, "mkdir", refuse)
+  with pytest.raises(
+    UserError, match="cannot be written .Read-only file system.; give another"
+  ):
+    Workdir(tmp_path / "run", default_config(), small_data)
 
 
 def test_a_damaged_file_is_named(tmp_path, small_data):

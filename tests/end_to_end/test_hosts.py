@@ -100,28 +100,44 @@ def test_two_hosts_make_what_one_makes(preset, settings, names, tmp_path):
   assert_equal_runs(tmp_path / "two", tmp_path / "one", names)
 
 
-def test_a_signal_to_one_host_ends_both_and_both_go_on(tmp_path):
+def two_hosts_at_work(workdir):
+  """Hosts of a long run, once they have gone on for ten epochs."""
   settings = {
     "model.epochs": 2000,
     "model.patience": 2000,
     "train.checkpoint_seconds": 0.01,
   }
-  processes = two_hosts(":mf", tmp_path / "w", settings)
-  log = tmp_path / "w" / "metrics.jsonl"
-  while not (log.is_file() and log.stat().st_size > 1000):
+  log = workdir / "metrics.jsonl"
+  lines = lambda: log.read_text().splitlines() if log.is_file() else []
+  before = len(lines())
+  processes = two_hosts(":mf", workdir, settings)
+  while len(lines()) <= before + 10:
     assert processes[0].poll() is None
     time.sleep(0.1)
+  epochs = [json.loads(line)["epoch"] for line in lines()]
+  assert epochs == list(range(len(epochs)))
+  return processes
+
+
+def test_a_signal_to_one_host_ends_both_and_both_go_on(tmp_path):
+  processes = two_hosts_at_work(tmp_path / "w")
   processes[1].send_signal(signal.SIGTERM)
   _, err, codes = ended(processes)
   assert codes == (143, 143), err
   assert all("stopped by SIGTERM" in text for text in err)
-  before = len(log.read_text().splitlines())
-  processes = two_hosts(":mf", tmp_path / "w", settings)
-  while len(log.read_text().splitlines()) <= before:
-    assert processes[0].poll() is None
-    time.sleep(0.1)
-  epochs = [json.loads(line)["epoch"] for line in log.read_text().splitlines()]
-  assert epochs == list(range(len(epochs)))
+  processes = two_hosts_at_work(tmp_path / "w")
+  for process in processes:
+    process.kill()
+  ended(processes)
+
+
+def test_when_a_host_dies_the_other_ends_and_both_go_on(tmp_path):
+  processes = two_hosts_at_work(tmp_path / "w")
+  processes[0].kill()
+  _, err, codes = ended(processes)
+  assert codes[0] == -signal.SIGKILL and codes[1] not in (0, None), err
+  assert "another task died" in err[1]
+  processes = two_hosts_at_work(tmp_path / "w")
   for process in processes:
     process.kill()
   ended(processes)

@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import time
 
 import jax
 import numpy as np
@@ -50,11 +51,14 @@ def assert_equal(a, b):
   jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-@pytest.mark.parametrize("saves", [1, 2, 5])
+@pytest.mark.parametrize(
+  ("saves", "days"), [(1, 0), (2, 0), (5, 0), (2, -3), (2, 400)]
+)
 def test_kill_and_resume_is_bit_equal(
-  saves, make_generator_task, tmp_path, one_device, monkeypatch
+  saves, days, make_generator_task, tmp_path, one_device, monkeypatch
 ):
-  """Calls of 3 and 1 steps; a save after each; death after some saves."""
+  """Calls of 3 and 1 steps; a save after each; death after some saves; then the
+  clock has jumped by some days."""
   options = {"steps_per_call": 3, "checkpoint_seconds": 0.0}
   whole = make_generator_task(norm, dropout=0.1)
   assert whole.steps_per_epoch == 4
@@ -76,6 +80,8 @@ def test_kill_and_resume_is_bit_equal(
     patch.setattr(loop._Session, "save", save_then_die)
     run(make_generator_task(norm, dropout=0.1), broken, **options)
   assert done[-1] == {1: 3, 2: 4, 5: 11}[saves]  # inside, border, inside
+  now = time.time
+  monkeypatch.setattr(time, "time", lambda: now() + 86400 * days)
   validated = []
 
   def counted(params):

@@ -9,9 +9,9 @@ over, and items that nobody has yet like any others.
 import jax
 import jax.numpy as jnp
 
+from mmgrec_jax.models import collaborative as cf
 from mmgrec_jax.models.item_item import zeros_and_ones
-from mmgrec_jax.nn import nearest
-from mmgrec_jax.nn.nearest import SparseRows
+from mmgrec_jax.nn.nearest import SparseRows, most_alike
 
 
 def nearest_by_content(x_IxF: jax.Array, neighbours: int) -> SparseRows:
@@ -21,14 +21,11 @@ def nearest_by_content(x_IxF: jax.Array, neighbours: int) -> SparseRows:
     float32 weights, 0 where fewer have a positive cosine; NaN, all of them,
     where none has.
   """
-  norm_Ix1 = jnp.linalg.norm(x_IxF, axis=1, keepdims=True)
-  x_IxF = x_IxF / jnp.maximum(norm_Ix1, 1e-12)
-  index_IxC = nearest.nearest(x_IxF, neighbours + 1)
-  cosine_IxC = nearest.inner_products(x_IxF, index_IxC)
-  other_IxC = index_IxC != jnp.arange(len(x_IxF))[:, None]
-  weight_IxC = jnp.where(other_IxC, jnp.maximum(cosine_IxC, 0.0), 0.0)
+  alike = most_alike(cf.normalise(x_IxF), neighbours + 1)
+  other_IxC = alike.index_RxC != jnp.arange(len(x_IxF))[:, None]
+  weight_IxC = jnp.where(other_IxC, jnp.maximum(alike.weight_RxC, 0.0), 0.0)
   return SparseRows(
-    index_IxC, weight_IxC / weight_IxC.sum(axis=1, keepdims=True)
+    alike.index_RxC, weight_IxC / weight_IxC.sum(axis=1, keepdims=True)
   )
 
 

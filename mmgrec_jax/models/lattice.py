@@ -123,9 +123,7 @@ class LATTICE(nn.Module):
 
   def _similar(self, x_IxF):
     """S: the nearest items and their cosines."""
-    x_IxF = cf.normalise(x_IxF)
-    index_Ixk = nearest.nearest(jax.lax.stop_gradient(x_IxF), self.neighbours)
-    return SparseRows(index_Ixk, nearest.inner_products(x_IxF, index_Ixk))
+    return nearest.most_alike(cf.normalise(x_IxF), self.neighbours)
 
   def _mine(self, of_features, projections, share_M):
     """The item graph."""

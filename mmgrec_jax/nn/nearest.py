@@ -45,6 +45,12 @@ def inner_products(x_RxF: jax.Array, index_RxC: jax.Array) -> jax.Array:
   return jax.lax.scan(column, None, index_RxC.T)[1].T
 
 
+def most_alike(x_RxF: jax.Array, k: int) -> SparseRows:
+  """Each row's `nearest` and the products with them, which have a gradient."""
+  index_RxC = nearest(jax.lax.stop_gradient(x_RxF), k)
+  return SparseRows(index_RxC, inner_products(x_RxF, index_RxC))
+
+
 def normalise_rows(matrix: SparseRows) -> SparseRows:
   """D^-1/2 S D^-1/2, D the row sums; where one is not positive, zeros."""
   sum_R = matrix.weight_RxC.sum(axis=1)

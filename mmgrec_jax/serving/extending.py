@@ -66,7 +66,8 @@ def extend(
   match = match_rows(run.data, data)
   with np.load(vectors_file(run), allow_pickle=False) as saved:
     vectors = dict(saved)
-  vectors, mapped = later_vectors(run, data, match, vectors, boost)
+  features = normalised_features(run.config, data, scale_of_I=match.item_I >= 0)
+  vectors, mapped = later_vectors(run, data, features, match, vectors, boost)
   rec_ids = None
   if "generator" in run.config:
     rec_ids = extend_rec_ids(run, vectors["item"], match)
@@ -93,8 +94,6 @@ def extend(
       if (run.folder / "item_item.npz").is_file():
         later_ease(run, match, scratch)
       if (run.folder / "content.npz").is_file():
-        known_I = match.item_I >= 0
-        features = normalised_features(config, data, scale_of_I=known_I)
         save_content(config, features, scratch)
     folder.write_json(EXTENDED, about)
   return about
@@ -151,6 +150,7 @@ def match_rows(known: Dataset, data: Dataset) -> Match:
 def later_vectors(
   run: Trained,
   data: Dataset,
+  features: dict[str, np.ndarray],
   match: Match,
   trained: dict[str, np.ndarray],
   boost: float,
@@ -158,6 +158,7 @@ def later_vectors(
   """`user` and `item` vectors of all in `data`; `mapped`: not trained, [I].
 
   Args:
+    features: of `data`, by modality, normalised on the scale of known items.
     trained: the run's, by name.  boost: as of `extend`.
 
   Returns:
@@ -177,8 +178,7 @@ def later_vectors(
         f"{data.name}: {new_I.sum():,} new items, but no feat_<modality>.npy"
         " to have their vectors from."
       )
-    parts = normalised_features(run.config, data, scale_of_I=~new_I).values()
-    x_IxF = np.concatenate(list(parts), axis=1)
+    x_IxF = np.concatenate(list(features.values()), axis=1)
     learned = (run.data.popularity() > 0) & ~was_mapped
     from_I = ~new_I & learned[row_I]
     mapped = learn_map(x_IxF[from_I], h_item[from_I], run.config.seed)

@@ -145,7 +145,11 @@ def read_vectors(path: Path) -> list[jax.Array]:
 
 
 def rescored(run: Trained, search: rankers.Search) -> rankers.Search:
-  """With the mix that is best in rescore.json, if the run has one."""
+  """With the mix that is best in rescore.json, if the run has one.
+
+  Raises:
+    UserError: it is of an earlier version.
+  """
   path = run.folder / "rescore.json"
   if not run.config.evaluation.get("rescore") or not path.is_file():
     return search

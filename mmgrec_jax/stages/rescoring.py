@@ -212,9 +212,7 @@ def _validation(
   items_NxK, score_NxK, others_NxJxK = map(jnp.asarray, found)
 
   def recall(weight_J: np.ndarray) -> float:
-    lists_NxK, _ = rescore(
-      items_NxK, score_NxK, others_NxJxK, weight_J.astype(np.float32)
-    )
+    lists_NxK, _ = rescore(items_NxK, score_NxK, others_NxJxK, weight_J)
     scores = score_lists(np.asarray(lists_NxK), users, data, "valid", [10])
     return float(scores["recall@10"].mean())
 

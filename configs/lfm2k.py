@@ -21,14 +21,7 @@ def get_config(preset: str = "") -> configs.Config:
         "Last.FM-2K with features is published as Zenodo record 15403972"
       ),
       "generator": {"history_length": 24},
-      "models": {
-        "lattice": {
-          "loss": "softmax",
-          "negatives": 64,
-          "l2": 0.1,
-          "optimizer": {"learning_rate": 2e-3},
-        },
-      },
+      "models": {"lattice": configs.LATTICE_TRAINING},
     },
     preset,
   )

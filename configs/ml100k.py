@@ -27,15 +27,7 @@ def get_config(preset: str = "") -> configs.Config:
         "targets_per_history": 16,
         "epochs": 14,
       },
-      "models": {
-        "ease": {"l2": 200.0},
-        "lattice": {
-          "loss": "softmax",
-          "negatives": 64,
-          "l2": 0.1,
-          "optimizer": {"learning_rate": 2e-3},
-        },
-      },
+      "models": {"ease": {"l2": 200.0}, "lattice": configs.LATTICE_TRAINING},
     },
     preset,
   )

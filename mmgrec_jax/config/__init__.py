@@ -5,6 +5,7 @@ from mmgrec_jax.config.checks import CHOICES, check, has_effect
 from mmgrec_jax.config.defaults import (
   EMBEDDING,
   EMBEDDINGS,
+  LATTICE_TRAINING,
   SYSTEMS,
   Config,
   ConfigDict,
@@ -25,6 +26,7 @@ __all__ = [
   "CHOICES",
   "EMBEDDING",
   "EMBEDDINGS",
+  "LATTICE_TRAINING",
   "SYSTEMS",
   "Config",
   "ConfigDict",

@@ -119,16 +119,20 @@ def two_hosts_at_work(workdir):
   return processes
 
 
+def assert_both_go_on(workdir):
+  processes = two_hosts_at_work(workdir)
+  for process in processes:
+    process.kill()
+  ended(processes)
+
+
 def test_a_signal_to_one_host_ends_both_and_both_go_on(tmp_path):
   processes = two_hosts_at_work(tmp_path / "w")
   processes[1].send_signal(signal.SIGTERM)
   _, err, codes = ended(processes)
   assert codes == (143, 143), err
   assert all("stopped by SIGTERM" in text for text in err)
-  processes = two_hosts_at_work(tmp_path / "w")
-  for process in processes:
-    process.kill()
-  ended(processes)
+  assert_both_go_on(tmp_path / "w")
 
 
 def test_when_a_host_dies_the_other_ends_and_both_go_on(tmp_path):
@@ -137,10 +141,7 @@ def test_when_a_host_dies_the_other_ends_and_both_go_on(tmp_path):
   _, err, codes = ended(processes)
   assert codes[0] == -signal.SIGKILL and codes[1] not in (0, None), err
   assert "another task died" in err[1]
-  processes = two_hosts_at_work(tmp_path / "w")
-  for process in processes:
-    process.kill()
-  ended(processes)
+  assert_both_go_on(tmp_path / "w")
 
 
 def test_hosts_with_other_settings_are_told(tmp_path):

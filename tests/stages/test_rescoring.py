@@ -61,11 +61,11 @@ def test_each_mix_is_the_sum_of_standard_scores(mixed):
   alike_2xIxI = np.zeros((2, run.data.n_items, run.data.n_items))
   for alike_IxI, rows in zip(alike_2xIxI, search.content, strict=True):
     alike_IxI[each_Ix1, rows.index_RxC] = rows.weight_RxC
+  alike = [x_UxI @ alike_IxI.T for alike_IxI in alike_2xIxI]
+  of_items = (h_UxI, *alike, x_UxI @ ease_IxI)
   for user in users:
     own = beams_UxK[user][beams_UxK[user] >= 0]
     z = lambda s: (s - s.mean()) / max(s.std(), 1e-6)
-    alike = [x_UxI @ alike_IxI.T for alike_IxI in alike_2xIxI]
-    of_items = (h_UxI, *alike, x_UxI @ ease_IxI)
     parts = [score_UxK[user, : len(own)], *(s[user, own] for s in of_items)]
     of_part = zip((1, *weight_J), parts, strict=True)
     wanted = sum(w * z(s) for w, s in of_part)

@@ -39,6 +39,11 @@ class Neighbourhood:
   item_S: jax.Array
   fans: tuple[Fan, ...]
 
+  def nodes(self, fan: Fan, n_users: int) -> jax.Array:
+    """Whom each row stands for that `fan` gives: users, n_users + items."""
+    users, items = len(fan.real_UxF), len(fan.real_IxF)
+    return jnp.concatenate([self.user_S[:users], n_users + self.item_S[:items]])
+
 
 def users_of(rows: Rows, n_items: int) -> UsersOf:
   """From the items of each user."""

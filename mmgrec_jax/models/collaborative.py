@@ -29,6 +29,7 @@ class Inputs:
   epoch_starts: bool, is this the first step of an epoch?
   edge_B: in training, the interactions to learn, as places in user_E; -1 =
     padding.
+  row_B: in training, of these in all devices' batch.
   prepared: what the model makes of the others once, see `prepare`.
   """
 
@@ -37,6 +38,7 @@ class Inputs:
   interactions: sampling.Interactions
   epoch_starts: jax.Array
   edge_B: jax.Array | None = None
+  row_B: jax.Array | None = None
   prepared: Any = None
 
   @property

@@ -145,12 +145,14 @@ class Generator(nn.Module):
     history_BxN: jax.Array,
     train: bool,
     profile_BxD: jax.Array | None = None,
+    row_B: jax.Array | None = None,
   ) -> Memory:
     """Histories (items, -1 = padding, any order) to decoder memory.
 
     Args:
       profile_BxD: for `user_token`, the mean of `vectors.item_IxD` over items
         of the user's that are not to be predicted.
+      row_B: for dropout, of the batch in all devices' batch.
     """
     mask_BxN = history_BxN >= 0
     # Padding reads item 0, but no attention ever looks at it.
@@ -166,12 +168,12 @@ class Generator(nn.Module):
       assert profile_BxD is not None
       x = jnp.concatenate([self.profile(profile_BxD)[:, None], x], axis=1)
       mask_BxN = jnp.pad(mask_BxN, [(0, 0), (1, 0)], constant_values=True)
-    x = self.input_dropout(x, deterministic=not train)
+    x = self.input_dropout(x, not train, row_B)
     h_user_BxD: Any = None
     if self.encoder == "relation":
       h_user_BxD = vectors.user_UxD[user_B].astype(self.dtype)
     for layer in self.encode_layers:
-      x = layer(x, h_user_BxD, mask_BxN, train)
+      x = layer(x, h_user_BxD, mask_BxN, train, row_B)
     memories = [layer.memory(x) for layer in self.decode_layers]
     return Memory(memories, mask_BxN)
 
@@ -192,6 +194,7 @@ class Generator(nn.Module):
     tokens_BxTxM: jax.Array,
     train: bool,
     profile_BxD: jax.Array | None = None,
+    row_B: jax.Array | None = None,
   ) -> tuple[jax.Array, jax.Array]:
     """Teacher forcing: T Rec-IDs a user share one encoding.
 
@@ -203,14 +206,16 @@ class Generator(nn.Module):
     B, M = len(user_B), self.levels
     chex.assert_shape(history_BxN, (B, None))
     chex.assert_shape(tokens_BxTxM, (B, None, M))
-    memory = self.encode(vectors, user_B, history_BxN, train, profile_BxD)
+    memory = self.encode(
+      vectors, user_B, history_BxN, train, profile_BxD, row_B
+    )
     before_BxTxM = jnp.pad(tokens_BxTxM[..., :-1], [(0, 0), (0, 0), (1, 0)])
     x = self._embed(before_BxTxM, jnp.arange(M))
-    x = self.input_dropout(x, deterministic=not train)
+    x = self.input_dropout(x, not train, row_B)
     for layer, layer_memory in zip(
       self.decode_layers, memory.layers, strict=True
     ):
-      x = layer(x, layer_memory, memory.mask_BxN, train)
+      x = layer(x, layer_memory, memory.mask_BxN, train, row_B)
     heads = self.semantic_heads.astype(self.dtype)
     semantic = jnp.einsum("btmd,mdl->btml", x[:, :, :-1], heads)
     semantic = semantic.astype(jnp.float32) + self.semantic_bias[None, None]

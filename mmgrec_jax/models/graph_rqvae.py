@@ -52,6 +52,7 @@ class GraphEncoder(nn.Module):
     cf_IxD = self.param("item_cf", xavier, (self.n_items, self.width))
     user_Ux2D = self.param("user", xavier, (self.n_users, 2 * self.width))
     fans: tuple[Graph | Fan, ...]
+    node_N: Any = None
     if not isinstance(graph, Neighbourhood):
       fans, n_users = (graph,) * self.layers, self.n_users
     else:
@@ -69,7 +70,9 @@ class GraphEncoder(nn.Module):
       if not last or self.last_activation:
         h = nn.leaky_relu(h, 0.01)
       if not last:
-        h = Dropout(self.dropout)(h, deterministic=not train)
+        if isinstance(fan, Fan):
+          node_N = graph.nodes(fan, self.n_users)
+        h = Dropout(self.dropout)(h, not train, node_N)
     return h[:n_users], h[n_users:]
 
 
@@ -109,17 +112,17 @@ class RQVAE(nn.Module):
 def rqvae_loss(
   model: RQVAE, params, h_BxD: jax.Array, beta: float
 ) -> tuple[jax.Array, tuple[dict, quantizer.Quantized]]:
-  """Eq. 10's second term, mean over the batch.
+  """Eq. 10's second term of each row of the batch. [B].
 
   The target h is stop-gradient: otherwise the loss shrinks h, which collapses.
 
   Returns:
-    loss, and as auxiliary its terms and the quantizer's choices.
+    loss, and as auxiliary its terms, [B] too, and the quantizer's choices.
   """
   h_BxD = jax.lax.stop_gradient(h_BxD)
   out: Any = model.apply({"params": params}, h_BxD)
   _, h_hat_BxD, quantized = out
-  reconstruction = ((h_BxD - h_hat_BxD) ** 2).sum(axis=1).mean()
+  reconstruction = ((h_BxD - h_hat_BxD) ** 2).sum(axis=1)
   codebook = quantizer.commitment_loss(quantized, beta)
   terms = {"reconstruction": reconstruction, "codebook": codebook}
   return reconstruction + codebook, (terms, quantized)

@@ -1,5 +1,7 @@
 """LightGT: a light transformer over histories (Wei et al. 2023, SIGIR)."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -91,7 +93,7 @@ class LightGT(nn.Module):
         [nn.sigmoid(position(jax.lax.stop_gradient(M_l))) for M_l in M],
         node_BxT,
         valid_BxT,
-        train,
+        inputs.row_B if train else None,
       )
       z.append(nn.leaky_relu(nn.Dense(D, name=f"{m}_dense")(out_BxD)))
     return z, x
@@ -144,7 +146,7 @@ class Encoder(nn.Module):
     r: list[jax.Array],
     node_BxT: jax.Array,
     valid_BxT: jax.Array,
-    train: bool,
+    row_B: jax.Array | None,
   ) -> jax.Array:
     """The first token's output. [B, D].
 
@@ -152,6 +154,7 @@ class Encoder(nn.Module):
       h_NxD: what each node is before the first layer.
       r: of each layer, what is added to it for queries and keys. [N, D]
       node_BxT: the tokens.  valid_BxT: False for padding.
+      row_B: for dropout, of these in all devices' batch; None: there is none.
     """
     L, A, D = self.layers, self.heads, h_NxD.shape[1]
     xavier = lambda *axes: nn.initializers.variance_scaling(
@@ -166,7 +169,7 @@ class Encoder(nn.Module):
     scale_LxD = self.param("norm_scale", ones, (L, D))
     shift_LxD = self.param("norm_bias", zeros, (L, D))
     (W_q, W_k, W_v), (b_q, _, b_v) = W_3xLxAxDxD, b_3xLxAxD
-    rate = self.dropout if train else 0.0
+    rate = 0.0 if row_B is None else self.dropout
     who_asks = [slice(None)] * (L - 1) + [slice(1)]
 
     def queries(n, a, x_QxD):
@@ -216,5 +219,6 @@ class Encoder(nn.Module):
       return h[0]
 
     key = self.make_rng("dropout") if rate else jax.random.key(0)
-    keys_B = jax.random.split(key, len(node_BxT))
+    rows_B = jnp.arange(len(node_BxT)) if row_B is None else row_B
+    keys_B = jax.vmap(functools.partial(jax.random.fold_in, key))(rows_B)
     return jax.lax.map(encode, (node_BxT, valid_BxT, keys_B), batch_size=CHUNK)

@@ -17,22 +17,39 @@ class Dropout(nn.Module):
   rate: float
 
   @nn.compact
-  def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
+  def __call__(
+    self,
+    x: jax.Array,
+    deterministic: bool,
+    row_R: jax.Array | None = None,
+  ) -> jax.Array:
+    """Args: row_R: as of `hashed_bits`."""
     if deterministic or self.rate == 0:
       return x
-    bits = hashed_bits(self.make_rng("dropout"), x.shape)
+    bits = hashed_bits(self.make_rng("dropout"), x.shape, row_R)
     keep = bits >= np.uint32(self.rate * 2**32)
     return jnp.where(keep, x / (1 - self.rate), 0)
 
 
-def hashed_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def hashed_bits(
+  key: jax.Array, shape: tuple[int, ...], row_R: jax.Array | None = None
+) -> jax.Array:
   """Random uint32 for each place of an array, of less than 2^32 entries.
+
+  Args:
+    row_R: of which rows (int32) of a larger array these are, so that a device
+      with a part of it draws what one with all of it would. None: they are all.
 
   Murmur3's last mixing steps (Appleby 2011) with both words of the key put in
   between: good enough to drop entries, not for statistics or secrets.
   """
   words = jax.random.key_data(key).astype(jnp.uint32).reshape(-1)
   place = jax.lax.iota(jnp.uint32, int(np.prod(shape))).reshape(shape)
+  if row_R is not None:
+    within = int(np.prod(shape[1:]))
+    ones = (1,) * (len(shape) - 1)
+    first = row_R.astype(jnp.uint32).reshape(-1, *ones) * np.uint32(within)
+    place = first + place[:1]
   x = place * np.uint32(0x9E3779B9) + words[0]
   x = (x ^ (x >> 16)) * np.uint32(0x85EBCA6B)
   x = x ^ words[-1]

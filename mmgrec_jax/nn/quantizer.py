@@ -57,11 +57,11 @@ def straight_through(z_BxD: jax.Array, z_hat_BxD: jax.Array) -> jax.Array:
 
 
 def commitment_loss(quantized: Quantized, beta: float) -> jax.Array:
-  """Eq. 10's codebook terms: mean over the batch, sum over levels and width."""
+  """Eq. 10's codebook terms of each row, over levels and width. [B]."""
   sg = jax.lax.stop_gradient
   r, b = quantized.residuals_MxBxD, quantized.codewords_MxBxD
-  pull_codebook = ((sg(r) - b) ** 2).sum(axis=(0, 2)).mean()
-  pull_encoder = ((r - sg(b)) ** 2).sum(axis=(0, 2)).mean()
+  pull_codebook = ((sg(r) - b) ** 2).sum(axis=(0, 2))
+  pull_encoder = ((r - sg(b)) ** 2).sum(axis=(0, 2))
   return pull_codebook + beta * pull_encoder
 
 

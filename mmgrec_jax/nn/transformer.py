@@ -42,8 +42,15 @@ class AddAndNorm(nn.Module):
   dtype: DTypeLike = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array, sublayer: jax.Array, train: bool):
-    sublayer = Dropout(self.dropout)(sublayer, deterministic=not train)
+  def __call__(
+    self,
+    x: jax.Array,
+    sublayer: jax.Array,
+    train: bool,
+    row_B: jax.Array | None = None,
+  ) -> jax.Array:
+    """Args: row_B: of the batch in all devices' batch, see nn/dropout.py."""
+    sublayer = Dropout(self.dropout)(sublayer, not train, row_B)
     return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype)(x + sublayer)
 
 
@@ -68,6 +75,7 @@ class EncoderLayer(nn.Module):
     h_user_BxD: jax.Array,
     mask_BxN: jax.Array,
     train: bool,
+    row_B: jax.Array | None = None,
   ) -> jax.Array:
     attention_class = (
       attention.RelationAttention if self.relation else attention.SelfAttention
@@ -75,9 +83,9 @@ class EncoderLayer(nn.Module):
     seen = attention_class(
       self.heads, self.head_width, self.dtype, self.folded
     )(x_BxNxD, h_user_BxD, mask_BxN)
-    x = AddAndNorm(self.dropout, self.dtype)(x_BxNxD, seen, train)
+    x = AddAndNorm(self.dropout, self.dtype)(x_BxNxD, seen, train, row_B)
     thought = FeedForward(self.feed_forward, self.dtype)(x)
-    return AddAndNorm(self.dropout, self.dtype)(x, thought, train)
+    return AddAndNorm(self.dropout, self.dtype)(x, thought, train, row_B)
 
 
 class DecoderLayer(nn.Module):
@@ -118,6 +126,7 @@ class DecoderLayer(nn.Module):
     memory: attention.Seen,
     mask_BxN: jax.Array,
     train: bool,
+    row_B: jax.Array | None = None,
   ) -> jax.Array:
     B, K, S, D = x_BxKxSxD.shape
     x = x_BxKxSxD.reshape(B * K, S, D)
@@ -132,6 +141,7 @@ class DecoderLayer(nn.Module):
       memory,
       mask_BxN,
       train,
+      row_B,
     )
     return x.reshape(B, K, S, D)
 
@@ -160,9 +170,9 @@ class DecoderLayer(nn.Module):
     read = self.own.merge(read).reshape(x_BxKxD.shape)
     return self._rest(x_BxKxD, read, memory, mask_BxN, False), cache
 
-  def _rest(self, x_BxSxD, read_BxSxD, memory, mask_BxN, train):
+  def _rest(self, x_BxSxD, read_BxSxD, memory, mask_BxN, train, row_B=None):
     """After self-attention; all queries of a user read the same memory."""
-    x = self.norms[0](x_BxSxD, read_BxSxD, train)
+    x = self.norms[0](x_BxSxD, read_BxSxD, train, row_B)
     read = attention.attend(
       self.cross.query(x),
       memory[0],
@@ -170,5 +180,5 @@ class DecoderLayer(nn.Module):
       mask_BxN[:, None],
       self.cross.scale,
     )
-    x = self.norms[1](x, self.cross.merge(read), train)
-    return self.norms[2](x, self.feed(x), train)
+    x = self.norms[1](x, self.cross.merge(read), train, row_B)
+    return self.norms[2](x, self.feed(x), train, row_B)

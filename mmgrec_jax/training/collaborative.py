@@ -54,7 +54,7 @@ def collaborative_task(
       its parts.
   """
   edges = len(inputs.interactions.item_E)
-  batch = parallel.global_batch(settings.batch_size)
+  batch = settings.batch_size
   steps = -(-edges // batch)
   optimizer = make_optimizer(settings.optimizer, settings.epochs * steps)
 
@@ -67,7 +67,7 @@ def collaborative_task(
 
   def plan(inputs, key):
     del inputs
-    return sampling.epoch_order(key, edges, steps, batch)
+    return parallel.even_batches(sampling.epoch_order(key, edges, steps, batch))
 
   def step(state, inputs, planned, key, *, axis_name=None):
     negative_key, dropout_key = jax.random.split(key)
@@ -77,10 +77,13 @@ def collaborative_task(
       negative_key, inputs.interactions, edge_B, settings.negatives
     )
     share: Triples
-    share, my_edge_B = jax.tree.map(
-      lambda a: parallel.my_share(a, axis_name), (triples, edge_B)
+    share, my_edge_B, row_B = jax.tree.map(
+      lambda a: parallel.my_share(a, axis_name),
+      (triples, edge_B, jnp.arange(len(edge_B))),
     )
-    inputs = inputs.replace(epoch_starts=place == 0, edge_B=my_edge_B)
+    inputs = inputs.replace(
+      epoch_starts=place == 0, edge_B=my_edge_B, row_B=row_B
+    )
 
     def loss(params):
       embedded, changed = model.apply(

@@ -54,7 +54,7 @@ def embedding_task(
     validate: replicated encoder parameters -> score.
   """
   edges = len(data.interactions.item_E)
-  batch = parallel.global_batch(settings.batch_size)
+  batch = settings.batch_size
   steps = -(-edges // batch)
   optimizer = make_optimizer(settings.optimizer, settings.epochs * steps)
   rqvae_optimizer = make_optimizer(
@@ -100,7 +100,7 @@ def embedding_task(
     )
 
   def plan(data, key):
-    return sampling.epoch_order(key, edges, steps, batch)
+    return parallel.even_batches(sampling.epoch_order(key, edges, steps, batch))
 
   def step(state, data, planned, key, *, axis_name=None):
     negative_key, dropout_key, rqvae_key = jax.random.split(key, 3)
@@ -109,7 +109,7 @@ def embedding_task(
     user_B, positive_B = known.user_E[edge_B], known.item_E[edge_B]
     negative_BxJ = sampling.sample_unseen(
       negative_key, known, jnp.repeat(user_B, settings.negatives)
-    ).reshape(batch, settings.negatives)
+    ).reshape(len(edge_B), settings.negatives)
     real_B, user_B, positive_B, negative_BxJ = (
       parallel.my_share(a, axis_name)
       for a in (edge_B >= 0, user_B, positive_B, negative_BxJ)
@@ -123,9 +123,6 @@ def embedding_task(
       user_B = jnp.arange(len(user_B))
       place_BxS = jnp.arange(item_BxS.size).reshape(item_BxS.shape)
       positive_B, negative_BxJ = place_BxS[:, 0], place_BxS[:, 1:]
-      if axis_name is not None:  # Devices have other rows, so other dropout.
-        device = jax.lax.axis_index(axis_name)
-        dropout_key = jax.random.fold_in(dropout_key, device)
 
     def loss(params):
       h: Any = encoder.apply(
@@ -147,7 +144,7 @@ def embedding_task(
     )
     params, opt_state = descend(optimizer, state, gradient)
     batch_key, seed_key = jax.random.split(rqvae_key)
-    item_B = quantizing.draw_items(
+    item_B, real_B = quantizing.draw_items(
       batch_key, rqvae_settings, len(data.features), axis_name
     )
     if quantize_features:
@@ -158,8 +155,8 @@ def embedding_task(
       x_BxC = jax.lax.stop_gradient(h_item[item_B])
     epoch_ends = (state.step + 1) % steps == 0
     rqvae_next, rqvae_metrics = quantizing.rqvae_update(
-      rqvae, rqvae_optimizer, rqvae_settings, state.extra, x_BxC, epoch_ends,
-      seed_key, axis_name,
+      rqvae, rqvae_optimizer, rqvae_settings, state.extra, x_BxC, real_B,
+      epoch_ends, seed_key, axis_name,
     )  # fmt: skip
     metrics["rqvae"] = rqvae_metrics["loss"]
     return TrainState(state.step + 1, params, opt_state, rqvae_next), metrics

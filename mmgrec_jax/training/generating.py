@@ -78,11 +78,14 @@ def generator_loss(
   history_BxN: jax.Array,
   targets_BxT: jax.Array,
   dropout_key: jax.Array | None,
+  row_B: jax.Array | None = None,
   lesson: soft_targets.Lesson | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Summed over targets: mean token cross-entropy over the M levels.
 
   Args:
+    dropout_key: None: there is no dropout.
+    row_B: of these histories in all devices' batch; None: they are all of it.
     lesson: None: the paper's hard targets. Else each target stands beside an
       item that the teacher's distribution gives.
 
@@ -110,6 +113,7 @@ def generator_loss(
     profile_BxD=(
       _profiles(data, user_B, targets_BxT) if model.user_token else None
     ),
+    row_B=row_B,
     rngs={} if dropout_key is None else {"dropout": dropout_key},
   )
   log_p = token_log_probs(
@@ -149,7 +153,7 @@ def generator_task(
     validate: replicated parameters -> score.
   """
   samples = len(data.windows.user_S)
-  batch = parallel.global_batch(settings.batch_size)
+  batch = settings.batch_size
   steps = -(-samples // batch)
   N, T = settings.history_length, settings.targets_per_history
   soft = settings.soft_targets
@@ -162,20 +166,23 @@ def generator_task(
   def plan(data, key):
     shuffle_key, order_key = jax.random.split(key)
     order = sampling.epoch_order(order_key, samples, steps, batch)
-    return sampling.shuffle_rows(shuffle_key, data.interactions), order
+    shuffled_E = sampling.shuffle_rows(shuffle_key, data.interactions)
+    return shuffled_E, parallel.even_batches(order)
 
   def step(state, data, planned, key, *, axis_name=None):
     shuffled_E, order = planned
-    sample_B = parallel.my_share(order[state.step % steps], axis_name)
+    sample_B = order[state.step % steps]
+    # For the whole batch, so that any number of devices draws the same.
+    row_B = jnp.arange(len(sample_B))
+    level_BxT = jax.random.uniform(
+      jax.random.fold_in(key, 0), (len(sample_B), T)
+    )
+    sample_B, row_B, level_BxT = (
+      parallel.my_share(a, axis_name) for a in (sample_B, row_B, level_BxT)
+    )
     lesson = None
     if soft.share > 0:
-      # For the whole batch, so that any number of devices draws the same.
-      level_BxT = jax.random.uniform(jax.random.fold_in(key, 0), (batch, T))
-      level_BxT = parallel.my_share(level_BxT, axis_name)
       lesson = soft_targets.Lesson(soft.share, soft.sharpness, level_BxT)
-    key = jax.random.fold_in(key, 1)
-    if axis_name is not None:
-      key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
     user_B, history_BxN, targets_BxT = sampling.draw_windows(
       shuffled_E,
       data.interactions,
@@ -194,7 +201,8 @@ def generator_task(
         user_B,
         history_BxN,
         targets_BxT,
-        key,
+        jax.random.fold_in(key, 1),
+        row_B,
         lesson,
       )
       return total, (terms, ())

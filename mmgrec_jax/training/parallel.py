@@ -136,14 +136,13 @@ def unreplicate(tree: Any) -> Any:
   return jax.device_get(jax.tree.map(lambda a: a[0], tree))
 
 
-def global_batch(size: int) -> int:
-  """The smallest batch >= size that the devices share evenly.
+def even_batches(row_SxB: jax.Array) -> jax.Array:
+  """With -1 at each batch's end, until the devices share it evenly.
 
-  A size that the number of devices divides stays as it is, so that runs on
-  another number of devices see the same batches.
+  So a batch has the same rows on any number of devices.
   """
-  n = len(devices())
-  return -(-size // n) * n
+  missing = -row_SxB.shape[1] % len(devices())
+  return jnp.pad(row_SxB, [(0, 0), (0, missing)], constant_values=-1)
 
 
 def my_share(batch: jax.Array, axis_name: str | None) -> jax.Array:

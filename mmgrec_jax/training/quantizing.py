@@ -71,7 +71,7 @@ def mean_error(
 
   def of_rows(x_BxC):
     _, (terms, _) = rqvae_loss(model, params, x_BxC, beta)
-    return terms["reconstruction"]
+    return terms["reconstruction"].mean()
 
   chunks = len(x_IxC) // ROWS
   whole = chunks * ROWS
@@ -109,11 +109,12 @@ def _reseed(
   codebooks_MxLxZ: jax.Array,
   usage_MxL: jax.Array,
   quantized: quantizer.Quantized,
+  batch: int,
   key: jax.Array,
 ) -> jax.Array:
-  """Replaces codewords nobody used by residuals of the batch."""
+  """Replaces codewords nobody used by residuals of the batch's rows, which
+  stand first."""
   levels, size, _ = codebooks_MxLxZ.shape
-  batch = quantized.codes_BxM.shape[0]
   row_MxL = jax.random.randint(key, (levels, size), 0, batch)
   level_Mx1 = jnp.arange(levels)[:, None]
   fresh = quantized.residuals_MxBxD[level_Mx1, row_MxL]
@@ -122,11 +123,15 @@ def _reseed(
 
 def draw_items(
   key: jax.Array, settings, n_items: int, axis_name: str | None
-) -> jax.Array:
-  """This device's share of a random batch of items. int32 [B]."""
-  batch = parallel.global_batch(settings.batch_size)
-  item_B = jax.random.randint(key, (batch,), 0, n_items)
-  return parallel.my_share(item_B, axis_name)
+) -> tuple[jax.Array, jax.Array]:
+  """This device's share of a random batch of items. int32 [B].
+
+  And bool [B]: False where the batch is only filled up.
+  """
+  item_B = jax.random.randint(key, (settings.batch_size,), 0, n_items)
+  item_B = parallel.even_batches(item_B[None])[0]
+  item_B = parallel.my_share(item_B, axis_name)
+  return jnp.maximum(item_B, 0), item_B >= 0
 
 
 def rqvae_update(
@@ -135,6 +140,7 @@ def rqvae_update(
   settings,
   state: TrainState,
   x_BxC: jax.Array,
+  real_B: jax.Array,
   epoch_ends: jax.Array,
   key: jax.Array,
   axis_name: str | None,
@@ -144,19 +150,21 @@ def rqvae_update(
   At the end of an epoch codewords that no item chose in it are re-seeded.
 
   Args:
-    x_BxC: of this device's share of the batch.
+    x_BxC, real_B: of this device's share of the batch, see `draw_items`.
   """
 
   def loss(params):
-    mean, (terms, quantized) = rqvae_loss(model, params, x_BxC, settings.beta)
-    sums = jax.tree.map(lambda a: a * len(x_BxC), (mean, terms))
+    of_rows = rqvae_loss(model, params, x_BxC, settings.beta)
+    loss_B, (terms, quantized) = of_rows
+    sums = jax.tree.map(lambda a_B: (a_B * real_B).sum(), (loss_B, terms))
     return sums[0], (sums[1], quantized)
 
   gradient, metrics, quantized = parallel.mean_gradient(
-    loss, state.params, jnp.float32(len(x_BxC)), axis_name
+    loss, state.params, real_B.sum(), axis_name
   )
   if axis_name is not None:
     gather = functools.partial(jax.lax.all_gather, axis_name=axis_name)
+    real_B = gather(real_B, axis=0, tiled=True)
     quantized = quantizer.Quantized(
       gather(quantized.codes_BxM, axis=0, tiled=True),
       gather(quantized.residuals_MxBxD, axis=1, tiled=True),
@@ -164,8 +172,12 @@ def rqvae_update(
     )
   params, opt_state = descend(optimizer, state, gradient)
   level_M = jnp.arange(model.levels)
-  usage = state.extra.at[level_M[None], quantized.codes_BxM].add(1)
-  reseeded = _reseed(params["codebooks"], usage, quantized, key)
+  usage = state.extra.at[level_M[None], quantized.codes_BxM].add(
+    real_B[:, None].astype(jnp.int32)
+  )
+  reseeded = _reseed(
+    params["codebooks"], usage, quantized, settings.batch_size, key
+  )
   params["codebooks"] = jnp.where(epoch_ends, reseeded, params["codebooks"])
   usage = jnp.where(epoch_ends, 0, usage)
   return TrainState(state.step + 1, params, opt_state, usage), metrics
@@ -194,18 +206,17 @@ def rqvae_task(rqvae: RQVAE, x_IxC: jax.Array, params: Any, settings) -> Task:
   def step(state, x_IxC, planned, key, *, axis_name=None):
     del planned
     batch_key, seed_key = jax.random.split(key)
-    item_B = draw_items(batch_key, settings, len(x_IxC), axis_name)
+    item_B, real_B = draw_items(batch_key, settings, len(x_IxC), axis_name)
     epoch_ends = (state.step + 1) % steps == 0
     return rqvae_update(
-      rqvae, optimizer, settings, state, x_IxC[item_B], epoch_ends, seed_key,
-      axis_name,
+      rqvae, optimizer, settings, state, x_IxC[item_B], real_B, epoch_ends,
+      seed_key, axis_name,
     )  # fmt: skip
 
   error = parallel.everywhere(
     lambda params, x_IxC: mean_error(rqvae, params, x_IxC, settings.beta)
   )
   x_everywhere = parallel.replicate(x_IxC)
-  batch = parallel.global_batch(settings.batch_size)
   return Task(
     "rqvae",
     x_IxC,
@@ -216,5 +227,5 @@ def rqvae_task(rqvae: RQVAE, x_IxC: jax.Array, params: Any, settings) -> Task:
       -float(parallel.unreplicate(error(params, x_everywhere)))
     ),
     steps_per_epoch=steps,
-    samples_per_epoch=steps * batch,
+    samples_per_epoch=steps * settings.batch_size,
   )

@@ -40,7 +40,7 @@ def test_commitment_loss_by_hand():
   z = jnp.array([[0.0, 0.0], [1.0, 2.0]])
   loss = lambda z, books: quantizer.commitment_loss(
     quantizer.residual_quantize(z, books), beta=0.25
-  )
+  ).mean()
   # Squared distances 1 and 4: mean 2.5, once and beta times.
   assert float(loss(z, books)) == pytest.approx(2.5 * 1.25)
   to_z, to_books = jax.grad(loss, argnums=(0, 1))(z, books)
@@ -93,7 +93,7 @@ def test_rqvae_loss_does_not_move_its_target(rng):
   h = jnp.asarray(rng.normal(size=(10, 6)), jnp.float32)
   model = RQVAE(hidden=5, latent=4, levels=3, codebook_size=7)
   params = model.init(jax.random.key(0), h)["params"]
-  loss = lambda params, h: rqvae_loss(model, params, h, 0.25)[0]
+  loss = lambda params, h: rqvae_loss(model, params, h, 0.25)[0].mean()
   to_params, to_h = jax.grad(loss, argnums=(0, 1))(params, h)
   assert (to_h == 0).all()
   assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(to_params))

@@ -54,6 +54,7 @@ def make_embedding_task(small_data):
     quantize_features=False,
     graph="auto",
     fan_out=(),
+    dropout=0.0,
     **rqvae,
   ):
     settings = default_config()
@@ -68,7 +69,7 @@ def make_embedding_task(small_data):
       sampling.on_device(rows, 30),
     )
     return embedding.embedding_task(
-      GraphEncoder(40, 30, width=8),
+      GraphEncoder(40, 30, width=8, dropout=dropout),
       RQVAE(8, 4, levels=3, codebook_size=8),
       inputs,
       settings.embed,

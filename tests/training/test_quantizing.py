@@ -26,7 +26,7 @@ def test_all_items_go_through_in_parts(fitted, rows, monkeypatch):
   distance_I = ((x - x_hat) ** 2).sum(axis=1)
   np.testing.assert_allclose(error_I, distance_I, rtol=1e-5)
   error = quantizing.mean_error(model, params, x, 0.25)
-  np.testing.assert_allclose(error, terms["reconstruction"], rtol=1e-5)
+  np.testing.assert_allclose(error, terms["reconstruction"].mean(), rtol=1e-5)
 
 
 def test_items_are_no_constant_of_the_program(fitted):

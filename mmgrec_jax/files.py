@@ -58,7 +58,7 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 def is_made(path: Path) -> bool:
   """Whether a file is there; several processes get one answer."""
-  return hosts.firsts(path.is_file())
+  return bool(hosts.firsts(path.is_file()))
 
 
 def check_free(folder: Path) -> None:

@@ -7,11 +7,15 @@ one process nothing here costs anything.
 
 import os
 import sys
-from typing import Any
+import threading
+from typing import Any, NoReturn
 
 import numpy as np
 
 from mmgrec_jax.errors import UserError, first_line
+
+# How long a process that has failed waits for others that may have, too.
+LEAVE_SECONDS = 10.0
 
 
 def join(
@@ -57,6 +61,23 @@ def alone() -> bool:
   return jax.process_count() == 1
 
 
+def leave(code: int) -> NoReturn:
+  """Ends this process; the others soon too, whatever they wait for.
+
+  JAX would let a process wait minutes for the others at its end.
+  """
+  if not alone():
+    import jax
+
+    together = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+    together.start()
+    together.join(LEAVE_SECONDS)
+    if together.is_alive():
+      sys.stderr.flush()
+      os._exit(code)
+  sys.exit(code)
+
+
 def wait(what: str) -> None:
   """Until every process has come here, such as after the first has written."""
   if not alone():
@@ -65,13 +86,13 @@ def wait(what: str) -> None:
     multihost_utils.sync_global_devices(what)
 
 
-def firsts(value: bool) -> bool:
-  """What the first process says: all go the same way, whatever each sees."""
+def firsts(tree: Any) -> Any:
+  """What the first process has (arrays come as NumPy), whatever each sees."""
   if alone():
-    return value
+    return tree
   from jax.experimental import multihost_utils
 
-  return bool(multihost_utils.broadcast_one_to_all(np.array(value)))
+  return multihost_utils.broadcast_one_to_all(tree)
 
 
 def of_all(tree: Any) -> Any:

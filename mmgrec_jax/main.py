@@ -54,13 +54,14 @@ def main(argv: list[str]) -> None:
   before_jax()
   from mmgrec_jax import pipeline
   from mmgrec_jax.training.checkpoint import SaveFailed
-  from mmgrec_jax.training.loop import NonFiniteLoss
+  from mmgrec_jax.training.loop import Diverged
   from mmgrec_jax.training.signals import Interrupted
 
   config = _CONFIG.value
   try:
-    if _MULTIHOST.value or _ADDRESS.value:
-      hosts.join(_ADDRESS.value, _PROCESSES.value, _PROCESS.value)
+    others = (_ADDRESS.value, _PROCESSES.value, _PROCESS.value)
+    if _MULTIHOST.value or any(flag is not None for flag in others):
+      hosts.join(*others)
     if _DRY_RUN.value:
       pipeline.dry_run(config)
       return
@@ -70,7 +71,7 @@ def main(argv: list[str]) -> None:
       print(f"Try next, the generator trained for longer:\n  {longer(config)}")
   except UserError as error:
     _leave(error, 2)
-  except (NonFiniteLoss, SaveFailed) as error:
+  except (Diverged, SaveFailed) as error:
     _leave(error, 1)
   except OSError as error:
     _leave(
@@ -103,7 +104,7 @@ def longer(config: configs.Config) -> str:
 
 def _leave(error: Exception | str, code: int) -> None:
   print(f"\nerror: {error}", file=sys.stderr)
-  sys.exit(code)
+  hosts.leave(code)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -170,7 +170,8 @@ def train():
     while step < n:
       k = min(n - step, task.steps_per_epoch - step % task.steps_per_epoch)
       state, out = run_steps(state, data, jax.random.key(1), k)
-      metrics.append(parallel.unreplicate(out))
+      out = parallel.unreplicate(out)
+      metrics.append({name: rows[:k] for name, rows in out.items()})
       step += k
     return parallel.unreplicate(state), metrics
 

@@ -52,11 +52,12 @@ class GraphEncoder(nn.Module):
     cf_IxD = self.param("item_cf", xavier, (self.n_items, self.width))
     user_Ux2D = self.param("user", xavier, (self.n_users, 2 * self.width))
     fans: tuple[Graph | Fan, ...]
-    node_N: Any = None
+    nodes: list[jax.Array | None] = [None] * self.layers
     if not isinstance(graph, Neighbourhood):
       fans, n_users = (graph,) * self.layers, self.n_users
     else:
       fans, n_users = graph.fans, len(graph.fans[-1].real_UxF)
+      nodes = [graph.nodes(fan, self.n_users) for fan in graph.fans]
       user_Ux2D = user_Ux2D[graph.user_S]
       features_IxF, cf_IxD = features_IxF[graph.item_S], cf_IxD[graph.item_S]
     multimodal_IxD = nn.Dense(
@@ -64,14 +65,12 @@ class GraphEncoder(nn.Module):
     )(features_IxF)
     item_Ix2D = jnp.concatenate([multimodal_IxD, cf_IxD], axis=1)
     h = jnp.concatenate([user_Ux2D, item_Ix2D])
-    for layer, fan in enumerate(fans, 1):
+    for layer, (fan, node_N) in enumerate(zip(fans, nodes, strict=True), 1):
       last = layer == self.layers
       h = GraphConv(self.width if last else 2 * self.width)(fan, h)
       if not last or self.last_activation:
         h = nn.leaky_relu(h, 0.01)
       if not last:
-        if isinstance(fan, Fan):
-          node_N = graph.nodes(fan, self.n_users)
         h = Dropout(self.dropout)(h, not train, node_N)
     return h[:n_users], h[n_users:]
 

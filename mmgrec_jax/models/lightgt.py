@@ -69,6 +69,9 @@ class LightGT(nn.Module):
 
   def _content(self, inputs, user_B, M, train):
     """z^m [B, D] and x^m [I, D] of each modality."""
+    row_B = None
+    if train:
+      row_B = jnp.arange(len(user_B)) if inputs.row_B is None else inputs.row_B
     U, D = inputs.n_users, self.width
     history_BxS = self._histories(inputs, user_B, train)
     # A user's own token is node u, item i is node U + i.
@@ -93,7 +96,7 @@ class LightGT(nn.Module):
         [nn.sigmoid(position(jax.lax.stop_gradient(M_l))) for M_l in M],
         node_BxT,
         valid_BxT,
-        inputs.row_B if train else None,
+        row_B,
       )
       z.append(nn.leaky_relu(nn.Dense(D, name=f"{m}_dense")(out_BxD)))
     return z, x

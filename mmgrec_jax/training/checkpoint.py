@@ -1,27 +1,46 @@
 """Checkpoints: the last state and the best parameters, saved together."""
 
 import contextlib
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
-from mmgrec_jax.errors import first_line
+from mmgrec_jax import hosts
+from mmgrec_jax.errors import UserError, first_line
 
 
 class SaveFailed(RuntimeError):
   """A checkpoint could not be written: a full disk, most likely."""
 
 
+def digest(tree: Any) -> str:
+  """SHA-256 of a pytree's places, types, shapes and numbers, in hex."""
+  found = hashlib.sha256()
+  for place, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    array = np.asarray(leaf)
+    about = f"{jax.tree_util.keystr(place)} {array.dtype} {array.shape}"
+    found.update(about.encode())
+    found.update(np.ascontiguousarray(array).view(np.uint8).data)
+  return found.hexdigest()
+
+
 class Checkpoints:
-  """One stage's Orbax folder. Saves are asynchronous and atomic."""
+  """One stage's Orbax folder. Saves are asynchronous and atomic.
+
+  Each has the SHA-256 of what is in it: a disk may give back other numbers
+  than were written.
+  """
 
   def __init__(self, folder: str | Path):
     self.folder = Path(folder).absolute()
     options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
     self._manager = ocp.CheckpointManager(self.folder, options=options)
+    self._damaged: list[int] = []
 
   def save(self, step: int, last: Any, best: Any) -> None:
     """Saves host pytrees under `step`; replaces the oldest kept.
@@ -29,40 +48,78 @@ class Checkpoints:
     Raises:
       SaveFailed: this save, or the one before, could not be written.
     """
-    if step not in self._manager.all_steps():
+    with self._saving():
+      for damaged in self._damaged:
+        self._manager.delete(damaged)
+      self._damaged.clear()
+      if step in self._manager.all_steps():
+        return
       args = ocp.args.Composite(
-        last=ocp.args.StandardSave(last), best=ocp.args.StandardSave(best)
+        last=ocp.args.StandardSave(last),
+        best=ocp.args.StandardSave(best),
+        sha256=ocp.args.JsonSave({"last": digest(last), "best": digest(best)}),
       )
-      with self._saving():
-        self._manager.save(step, args=args, force=True)
+      self._manager.save(step, args=args, force=True)
 
   def latest(self, last: Any, best: Any) -> tuple[Any, Any] | None:
-    """The newest (last, best), shaped like the arguments; None if none."""
+    """The newest (last, best), shaped like the arguments; None if none.
+
+    Raises:
+      UserError: there are some, but none that can be read.
+    """
     found = self._newest(last=last, best=best)
     return None if found is None else (found["last"], found["best"])
 
   def best(self, like: Any) -> Any | None:
-    """The newest best parameters, shaped like the argument; None if none."""
+    """The newest best parameters, shaped like the argument; None if none.
+
+    Raises:
+      UserError: there are some, but none that can be read.
+    """
     found = self._newest(best=like)
     return None if found is None else found["best"]
 
-  def _newest(self, **trees: Any) -> Any | None:
-    """The newest that can be read; what cannot is reported and deleted."""
-    shaped = lambda tree: jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
-    args = ocp.args.Composite(
-      **{k: ocp.args.StandardRestore(shaped(t)) for k, t in trees.items()}
-    )
-    for step in sorted(self._manager.all_steps(), reverse=True):
-      try:
-        return jax.device_get(dict(self._manager.restore(step, args=args)))
-      except Exception as error:  # each layer below raises its own kind
-        print(
-          f"{self.folder}: the checkpoint of step {step} is damaged"
-          f" ({first_line(error)[:200]}); going on from the one before, or"
-          " anew."
-        )
-        self._manager.delete(step)
+  def _newest(self, **trees: Any) -> dict[str, Any] | None:
+    """The newest that can be read; what cannot is reported.
+
+    It stays until the next save: the fault may pass, and who only reads has
+    nothing to delete.
+    """
+    steps = sorted(self._manager.all_steps(), reverse=True)
+    for step in steps:
+      found, reason = self._read(step, trees)
+      # Where one process cannot read it, none goes on from it.
+      if hosts.of_all(np.array([found is not None])).all():
+        return found
+      self._damaged.append(step)
+      print(
+        f"{self.folder}: the checkpoint of step {step} is damaged ({reason});"
+        " trying the one before."
+      )
+    if steps:
+      raise UserError(
+        f"{self.folder}: no checkpoint can be read ({reason}); if that stays"
+        " so, delete this folder, and the same command starts it anew."
+      )
     return None
+
+  def _read(self, step: int, trees: dict[str, Any]) -> tuple[Any, str]:
+    """What is there, or None and the reason."""
+    shaped = lambda tree: jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
+    args: dict[str, Any] = {
+      k: ocp.args.StandardRestore(shaped(t)) for k, t in trees.items()
+    }
+    args["sha256"] = ocp.args.JsonRestore()
+    try:
+      found = dict(self._manager.restore(step, args=ocp.args.Composite(**args)))
+      digests = dict(found.pop("sha256"))
+      found = jax.device_get(found)
+    except Exception as error:  # each layer below raises its own kind
+      return None, first_line(error)[:200]
+    for name, tree in found.items():
+      if digest(tree) != digests.get(name):
+        return None, f"{name} is not what was saved"
+    return found, ""
 
   def close(self) -> None:
     """Waits until everything is on disk.

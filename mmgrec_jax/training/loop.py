@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -13,10 +13,15 @@ from tqdm import tqdm
 
 from mmgrec_jax import hosts
 from mmgrec_jax.training import parallel
-from mmgrec_jax.training.checkpoint import Checkpoints
+from mmgrec_jax.training.checkpoint import Checkpoints, digest
 from mmgrec_jax.training.signals import Interrupted, Signals
 from mmgrec_jax.training.state import TrainState
 from mmgrec_jax.training.writer import Writer
+
+# A call at work answers no signal, and schedulers wait half a minute or less.
+CALL_SECONDS = 5.0
+# Steps of the first call, which tells how long one takes.
+FIRST_CALL = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +54,8 @@ class Schedule:
   """How long to train and when to look.
 
   epochs: at most.  patience: epochs without a better score.  eval_every:
-  epochs.  steps_per_call: steps compiled into one call at most.
-  checkpoint_seconds: between saves.
+  epochs.  steps_per_call: steps in one call at most; fewer where they would
+  take more than CALL_SECONDS.  checkpoint_seconds: between saves.
   """
 
   epochs: int
@@ -89,8 +94,8 @@ class Progress:
     )
 
 
-class NonFiniteLoss(RuntimeError):
-  """Training diverged."""
+class Diverged(RuntimeError):
+  """The loss or a parameter is no number any more."""
 
 
 class _Session:
@@ -108,6 +113,7 @@ class _Session:
     self.score = np.nan
     self.started = self.saved = time.monotonic()
     self.signals, self.stop_by = Signals(), None
+    self.longest_call, self.fetched = FIRST_CALL, self.started
     writer.rewind(task.name, self.epoch)
     self.bar = tqdm(
       total=schedule.epochs * task.steps_per_epoch,
@@ -124,7 +130,12 @@ class _Session:
     found = self.checkpoints.latest(
       {"state": state, "progress": self.progress.to_tree()}, state.params
     )
+    hosts.check_same(
+      digest(found), f"The checkpoint in {self.checkpoints.folder}"
+    )
     if found is None:
+      # The first's: hosts of other kinds may round another way.
+      state = hosts.firsts(state)
       return state, state.params
     last, best = found
     self.progress = Progress.from_tree(last["progress"])
@@ -144,7 +155,7 @@ class _Session:
   def next_steps(self) -> int:
     """Steps of the next call."""
     left = self.task.steps_per_epoch - self.step % self.task.steps_per_epoch
-    return min(self.schedule.steps_per_call, left)
+    return min(self.schedule.steps_per_call, self.longest_call, left)
 
   def print_memory(self) -> None:
     """Compiles the next call, which the first epoch then only runs."""
@@ -160,6 +171,7 @@ class _Session:
   def train_epoch(self) -> dict[str, float]:
     """The rest of this epoch. Returns its mean metrics and its speed."""
     began, first = time.monotonic(), self.step
+    self.fetched = began
     end = (self.epoch + 1) * self.task.steps_per_epoch
     collected, pending = [], None
     while self.step < end:
@@ -168,13 +180,14 @@ class _Session:
       # Fetched one call late: the device never waits for the host.
       if pending is not None:
         collected.append(self._fetch(*pending))
-      pending = (self.step, metrics)
+      pending = (self.step, n, metrics)
       self.step += n
       self.bar.update(n)
       if self.step < end and self.save_due():
         collected.append(self._fetch(*pending))
         pending = None
         self.save()
+        self.fetched = time.monotonic()
     if pending is not None:
       collected.append(self._fetch(*pending))
     took = time.monotonic() - began
@@ -188,19 +201,28 @@ class _Session:
       "samples_per_second": share * self.task.samples_per_epoch / took,
     }
 
-  def _fetch(self, first_step: int, metrics) -> dict[str, np.ndarray]:
+  def _fetch(self, first_step: int, n: int, metrics) -> dict[str, np.ndarray]:
     """Host copies of one call's metrics; stops at a bad loss."""
-    metrics = parallel.unreplicate(metrics)
+    metrics = {k: a[:n] for k, a in parallel.unreplicate(metrics).items()}
     bad = np.flatnonzero(~np.isfinite(metrics["loss"]))
     if len(bad):
-      self.checkpoints.close()
-      raise NonFiniteLoss(
-        f"{self.task.name}: the loss is {metrics['loss'][bad[0]]} at step"
-        f" {first_step + bad[0] + 1}; the last good checkpoint is in"
-        f" {self.checkpoints.folder}. Start a new workdir with a lower"
-        f" learning_rate or clip."
-      )
+      loss, step = metrics["loss"][bad[0]], first_step + bad[0] + 1
+      self._stop(f"the loss is {loss} at step {step}")
+    now = time.monotonic()
+    fitting = CALL_SECONDS * n / max(now - self.fetched, 1e-9)
+    # All processes must make the same calls.
+    slowest = hosts.of_all(np.array([min(fitting, 2**31 - 1)])).min()
+    self.longest_call = max(1, int(slowest))
+    self.fetched = now
     return metrics
+
+  def _stop(self, what: str) -> NoReturn:
+    self.checkpoints.close()
+    raise Diverged(
+      f"{self.task.name}: {what}; the last good checkpoint is in"
+      f" {self.checkpoints.folder}. Start a new workdir with a lower"
+      " learning_rate or clip."
+    )
 
   def finish_epoch(self, line: dict[str, float]) -> None:
     """Validates the epoch just trained, logs it, saves when it is time."""
@@ -242,6 +264,8 @@ class _Session:
       "state": parallel.unreplicate(self.state),
       "progress": self.progress.to_tree(),
     }
+    if not all(np.isfinite(a).all() for a in jax.tree.leaves(last["state"])):
+      self._stop(f"the state is not finite at step {self.step}")
     self.checkpoints.save(self.step, last, self.best)
     number = self.stop_by
     if number is not None:
@@ -270,7 +294,7 @@ def fit(
     the best parameters (host) and where they were reached.
 
   Raises:
-    NonFiniteLoss: naming the step and the last good checkpoint.
+    Diverged: naming the step and the last good checkpoint.
     Interrupted: after saving, when a signal asks the process to end.
   """
   session = _Session(task, schedule, checkpoints, writer, key)

@@ -77,7 +77,6 @@ def axis() -> str | None:
 def everywhere(
   function: Callable,
   donate_argnums: int | tuple[int, ...] = (),
-  static_argnums: int | tuple[int, ...] = (),
   in_axes: Any = 0,
 ) -> Callable:
   """Compiles for `devices`; takes and returns what `replicate` does.
@@ -88,19 +87,13 @@ def everywhere(
     in_axes: as of pmap: None for what is not replicated.
   """
   if mesh := _MESH.get():
-    return sharded.program(
-      function,
-      mesh,
-      donate_argnums=donate_argnums,
-      static_argnums=static_argnums,
-    )
+    return sharded.program(function, mesh, donate_argnums=donate_argnums)
   return jax.pmap(
     function,
     axis_name=AXIS,
     devices=devices(),
     in_axes=in_axes,
     donate_argnums=donate_argnums,
-    static_broadcasted_argnums=static_argnums,
   )
 
 
@@ -189,15 +182,16 @@ def mean_gradient(
 
 
 def run_steps(step: Callable, plan: Callable, steps_per_epoch: int) -> Callable:
-  """Compiles `n` steps of training on all devices into one program.
+  """Compiles any number of steps on all devices into one program.
 
   Args:
     step: (state, data, planned, key, *, axis_name) -> state, metrics.
     plan: (data, key) -> whatever an epoch's steps share (its shuffles).
 
   Returns:
-    (replicated state, replicated data, key, n) -> state, metrics [n]. The
-    steps must lie in one epoch. The state is donated.
+    (replicated state, replicated data, key, n) -> state, metrics; n steps,
+    which must lie in one epoch. The state is donated. Metrics are
+    [steps_per_epoch], of which the first n count.
   """
 
   axis_name = axis()
@@ -207,18 +201,23 @@ def run_steps(step: Callable, plan: Callable, steps_per_epoch: int) -> Callable:
     epoch = state.step // steps_per_epoch
     planned = plan(data, jax.random.fold_in(epoch_key, epoch))
 
-    def body(state, _):
+    def one_step(state):
       step_key = jax.random.fold_in(steps_key, state.step)
       return step(state, data, planned, step_key, axis_name=axis_name)
 
-    return jax.lax.scan(body, state, None, length=n)
+    def body(i, carry):
+      state, rows = carry
+      state, metrics = one_step(state)
+      return state, jax.tree.map(lambda r, m: r.at[i].set(m), rows, metrics)
 
-  return everywhere(
-    run,
-    donate_argnums=0,
-    static_argnums=3,
-    in_axes=(0, 0, None, None),
-  )
+    _, metrics = jax.eval_shape(one_step, state)
+    rows = jax.tree.map(
+      lambda m: jnp.zeros((steps_per_epoch, *m.shape), m.dtype), metrics
+    )
+    # As many as asked for, so that no other number is compiled anew.
+    return jax.lax.fori_loop(0, n, body, (state, rows))
+
+  return everywhere(run, donate_argnums=0, in_axes=(0, 0, None, None))
 
 
 def memory(program: Any, *args) -> int:

@@ -36,7 +36,7 @@ def make_generator_task(small_data):
     settings = default_config().generator
     settings.update(targets_per_history=3, history_length=6, epochs=3)
     data = generating.generator_data(vectors, build_trie(ids), rows, 3)
-    settings.batch_size = -(-len(data.windows.user_S) // 16) * 4
+    settings.batch_size = -(-len(data.windows.user_S) // 4)
     settings.optimizer.update(optimizer)
     return generating.generator_task(
       model, data, settings, validate, jax.random.key(0)
@@ -58,8 +58,8 @@ def make_embedding_task(small_data):
     **rqvae,
   ):
     settings = default_config()
-    settings.embed.update(batch_size=64, epochs=3, negatives=2, fan_out=fan_out)
-    settings.rqvae.update(codebook_size=8, latent=4, batch_size=16, **rqvae)
+    settings.embed.update(batch_size=63, epochs=3, negatives=2, fan_out=fan_out)
+    settings.rqvae.update(codebook_size=8, latent=4, batch_size=15, **rqvae)
     rows = small_data.rows(TRAIN)
     inputs = embedding.EmbeddingData(
       neighbours.users_of(rows, 30)

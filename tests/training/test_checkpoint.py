@@ -1,6 +1,9 @@
+import shutil
+
 import numpy as np
 import pytest
 
+from mmgrec_jax.errors import UserError
 from mmgrec_jax.training.checkpoint import Checkpoints, SaveFailed
 
 LIKE = {"w": np.zeros((40, 50), np.float32)}
@@ -46,11 +49,44 @@ def test_of_a_damaged_newest_the_one_before_is_used(folder, capsys):
   assert Checkpoints(folder).best(LIKE)["w"][0, 0] == 8
 
 
-def test_with_all_damaged_there_is_none(folder, capsys):
+def test_what_only_reads_deletes_nothing(folder):
+  damage(folder, 7)
+  Checkpoints(folder).best(LIKE)
+  assert (folder / "7").is_dir()
+
+
+def test_with_all_damaged_it_says_so_and_keeps_them(folder, capsys):
   damage(folder, 3)
   damage(folder, 7)
-  assert Checkpoints(folder).latest(LIKE, LIKE) is None
+  with pytest.raises(UserError, match="no checkpoint can be read .*; if that"):
+    Checkpoints(folder).latest(LIKE, LIKE)
   assert capsys.readouterr().out.count("is damaged") == 2
+  assert (folder / "3").is_dir() and (folder / "7").is_dir()
+
+
+def test_where_there_are_none_there_is_none(tmp_path):
+  assert Checkpoints(tmp_path / "new").latest(LIKE, LIKE) is None
+
+
+def test_no_flipped_bit_is_read_as_a_number(folder, tmp_path, rng, capsys):
+  """Of any file of the newest: right numbers, or the one before."""
+  files = [p for p in (folder / "7").rglob("*") if p.is_file()]
+  seen = []
+  for n in range(60):
+    other = tmp_path / str(n)
+    shutil.copytree(folder, other)
+    file = other / files[n % len(files)].relative_to(folder)
+    content = bytearray(file.read_bytes())
+    if not content:
+      continue
+    content[rng.integers(len(content))] ^= 1 << rng.integers(8)
+    file.write_bytes(content)
+    last, best = Checkpoints(other).latest(LIKE, LIKE)
+    (value,) = np.unique(last["w"])
+    assert (best["w"] == -value).all()
+    seen.append(value)
+    assert (value == 3) == ("is damaged" in capsys.readouterr().out)
+  assert set(seen) == {3, 7}
 
 
 def test_a_save_that_fails_names_the_folder(folder, monkeypatch):

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import signal
@@ -142,23 +143,30 @@ def test_metrics_file_has_a_line_an_epoch(make_generator_task, tmp_path):
   assert {"loss", "level_1", "seconds", "samples_per_second"} <= found[0].keys()
 
 
-def test_non_finite_loss_names_the_step_and_keeps_the_last_good(
-  make_generator_task, tmp_path
+@pytest.mark.parametrize(
+  ("what", "at", "message"),
+  [
+    ("loss", 6, "the loss is nan at step 6; .* checkpoint"),
+    # The last step before a save: no loss was computed with it yet.
+    ("params", 8, "the state is not finite at step 8; .* checkpoint"),
+  ],
+)
+def test_what_is_not_finite_is_named_and_the_last_good_stays(
+  what, at, message, make_generator_task, tmp_path
 ):
-  def validate(params):
-    return 0.0
-
-  task = make_generator_task(validate)
+  task = make_generator_task(lambda params: 0.0)
   step = task.step
 
   def poisoned(state, *args, **options):
     state, metrics = step(state, *args, **options)
-    bad = np.float32("nan")
-    loss = jax.numpy.where(state.step == 6, bad, metrics["loss"])
-    return state, {**metrics, "loss": loss}
+    bad = jax.numpy.where(state.step == at, np.float32("nan"), 0)
+    if what == "loss":
+      return state, {**metrics, "loss": metrics["loss"] + bad}
+    params = jax.tree.map(lambda a: a + bad, state.params)
+    return state.replace(params=params), metrics
 
-  task = task.__class__(**{**vars(task), "step": poisoned})
-  with pytest.raises(loop.NonFiniteLoss, match="nan at step 6; .* checkpoint"):
+  task = dataclasses.replace(task, step=poisoned)
+  with pytest.raises(loop.Diverged, match=message):
     run(task, tmp_path, checkpoint_seconds=0.0)
   good = final_state(task, tmp_path)
   assert int(good.step) == 4
@@ -186,6 +194,35 @@ def test_sigterm_saves_and_the_same_command_goes_on(
   assert len(calls) == 3
   whole = make_generator_task()
   run(whole, tmp_path / "whole")
+  assert_equal(
+    final_state(whole, tmp_path / "whole"), final_state(task, folder)
+  )
+
+
+def test_slow_steps_make_short_calls_and_a_signal_waits_for_one_alone(
+  make_generator_task, tmp_path, one_device, monkeypatch
+):
+  whole = make_generator_task()
+  run(whole, tmp_path / "whole")
+  monkeypatch.setattr(loop, "FIRST_CALL", 1)
+  monkeypatch.setattr(loop, "CALL_SECONDS", 0.0)
+  fetch, calls = loop._Session._fetch, []
+
+  def signalled(self, first_step, n, metrics):
+    calls.append(n)
+    if len(calls) == 6:
+      os.kill(os.getpid(), signal.SIGTERM)
+    return fetch(self, first_step, n, metrics)
+
+  monkeypatch.setattr(loop._Session, "_fetch", signalled)
+  folder = tmp_path / "stopped"
+  folder.mkdir()
+  # A call is looked at while the next one runs: the 6th of 4 steps an epoch.
+  with pytest.raises(signals.Interrupted, match="SIGTERM at step 7"):
+    run(make_generator_task(), folder)
+  assert set(calls) == {1}
+  task = make_generator_task()
+  run(task, folder)
   assert_equal(
     final_state(whole, tmp_path / "whole"), final_state(task, folder)
   )

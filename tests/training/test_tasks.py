@@ -25,15 +25,13 @@ def test_any_number_of_devices_makes_the_same_parameters(
     ),
   }
 
-  def on(n):
-    with monkeypatch.context() as patch:
-      patch.setattr(parallel, "devices", lambda: jax.local_devices()[:n])
-      return train(make[kind](), 5)[0]
-
-  one = on(1)
-  for n in (3, 4):  # 3 divides no batch
-    assert_trees(on(n).params, one.params, atol=2e-5)
-    assert_trees(on(n).extra, one.extra, atol=2e-4)
+  # Four devices share none of these batches evenly.
+  four, _ = train(make[kind](), 5)
+  with monkeypatch.context() as patch:
+    patch.setattr(parallel, "devices", lambda: jax.local_devices()[:1])
+    one, _ = train(make[kind](), 5)
+  assert_trees(four.params, one.params, atol=2e-5)
+  assert_trees(four.extra, one.extra, atol=2e-4)
 
 
 @pytest.mark.parametrize("kind", ["generator", "embedding"])

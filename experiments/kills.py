@@ -4,7 +4,8 @@ Command: python -m experiments.kills --kills=20 --out=runs/kills
 
 The same command, with SIGKILL to its process after a random time, again and
 again; a killed run that ends before the next kill is compared and another one
-begun. In the end parameters, Rec-IDs and metrics must be equal to the bit: on
+begun. In the end parameters, Rec-IDs, metrics and what is
+logged of each epoch must be equal to the bit: on
 one device, so JAX is given one. --config and --config.KEY=VALUE choose the run;
 the default is the synthetic set.
 
@@ -70,6 +71,18 @@ def where(folder: Path) -> str:
   return "before the first epoch"
 
 
+def epochs(log: Path) -> dict[str, dict[str, float]]:
+  """What is logged of each epoch, but for how long it took."""
+  lines = map(json.loads, log.read_text("utf-8").splitlines())
+  timed = ("stage", "epoch", "seconds", "samples_per_second")
+  return {
+    f"{line['stage']} {line['epoch']}": {
+      k: v for k, v in line.items() if k not in timed
+    }
+    for line in lines
+  }
+
+
 def artefacts(folder: Path) -> dict[str, Any]:
   """What must be equal, by name: arrays and scores."""
   results = json.loads((folder / "results.json").read_text("utf-8"))
@@ -80,6 +93,7 @@ def artefacts(folder: Path) -> dict[str, Any]:
     if (folder / name).is_file():
       with np.load(folder / name, allow_pickle=False) as saved:
         out[name] = dict(saved)
+  out["metrics.jsonl"] = epochs(folder / "metrics.jsonl")
   trained = open_workdir(folder)
   if "generator" in trained.config:
     out["generator's parameters"] = reload_generator(trained).search.params
@@ -90,12 +104,15 @@ def differences(a: dict[str, Any], b: dict[str, Any]) -> dict[str, float]:
   """The largest difference of each artefact; 0 = equal to the bit."""
 
   def largest(x, y) -> float:
+    if jax.tree.structure(x) != jax.tree.structure(y):
+      return np.inf
     gaps = jax.tree.map(
       lambda p, q: float(np.abs(np.subtract(p, q, dtype=np.float64)).max()),
       x,
       y,
     )
-    return max(jax.tree.leaves(gaps), default=0.0)
+    # NumPy's, for which a NaN is the largest.
+    return float(np.max(jax.tree.leaves(gaps), initial=0.0))
 
   return {name: largest(a[name], b[name]) for name in a}
 

@@ -90,9 +90,11 @@ def firsts(tree: Any) -> Any:
   """What the first process has (arrays come as NumPy), whatever each sees."""
   if alone():
     return tree
+  import jax
   from jax.experimental import multihost_utils
 
-  return multihost_utils.broadcast_one_to_all(tree)
+  arrays = jax.tree.map(np.asarray, tree)
+  return multihost_utils.broadcast_one_to_all(arrays)
 
 
 def of_all(tree: Any) -> Any:

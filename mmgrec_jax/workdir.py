@@ -3,9 +3,13 @@
 import contextlib
 import fcntl
 import json
+import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mmgrec_jax import config as configs
 from mmgrec_jax import hosts
@@ -63,21 +67,47 @@ class Workdir:
     """Keeps other runs out until it ends, however it ends.
 
     Raises:
-      UserError: another run holds the folder.
+      UserError: another run holds the folder, or not all processes see the
+        same one; every process has it.
     """
-    if not hosts.is_first():
-      yield
-      return
-    with (self.path / "lock").open("w") as file:
-      try:
-        # The kernel lets go of it when the process dies.
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except BlockingIOError as error:
+    with contextlib.ExitStack() as stack:
+      token = hosts.firsts(np.frombuffer(os.urandom(16), np.uint8))
+      free = not hosts.is_first() or self._lock(stack, token)
+      if not hosts.firsts(free):
         raise UserError(
           f"{self.path}: another run is at work here; wait for it, or give"
           " another folder with --workdir."
-        ) from error
+        )
+      sees_P = hosts.of_all(np.array([hosts.alone() or self._sees(token)]))
+      if not sees_P.all():
+        raise UserError(
+          f"{self.path}: process {sees_P.argmin()} has another folder of that"
+          " name than process 0; give a --workdir on storage that all share."
+        )
       yield
+
+  def _lock(self, stack: contextlib.ExitStack, token: np.ndarray) -> bool:
+    """Whether the folder is this run's now; if so, its token is in it."""
+    file = stack.enter_context((self.path / "lock").open("ab"))
+    try:
+      # The kernel lets go of it when the process dies.
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      return False
+    file.truncate(0)
+    file.write(token.tobytes())
+    file.flush()
+    os.fsync(file.fileno())
+    return True
+
+  def _sees(self, token: np.ndarray) -> bool:
+    """Whether this process, too, finds the token of the first one."""
+    for _ in range(20):  # network file systems show it after seconds
+      with contextlib.suppress(OSError):
+        if (self.path / "lock").read_bytes() == token.tobytes():
+          return True
+      time.sleep(0.5)
+    return False
 
   def read_json(self, name: str) -> dict | None:
     file = self.path / name

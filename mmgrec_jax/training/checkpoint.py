@@ -136,6 +136,9 @@ class Checkpoints:
     try:
       yield
     except Exception as error:  # each layer below raises its own kind
+      # The one before may still be on its way to the disk.
+      with contextlib.suppress(Exception):
+        self._manager.wait_until_finished()
       raise SaveFailed(
         f"{self.folder}: a checkpoint could not be written"
         f" ({first_line(error)[:200]}); the one before is whole. Make room,"

@@ -27,15 +27,18 @@ class Writer:
 
   def rewind(self, stage: str, epoch: int) -> None:
     """Keeps of `stage` only the epochs before `epoch`."""
+    if not hosts.is_first():
+      return
     kept = [
       line
       for line in self._lines()
       if line["stage"] != stage or line["epoch"] < epoch
     ]
-    if not hosts.is_first():
-      return
     text = "".join(json.dumps(line) + "\n" for line in kept)
-    self.path.write_text(text, encoding="utf-8")
+    # A kill, or a full disk, leaves the old lines.
+    scratch = self.path.with_name(f"{self.path.name}.tmp")
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(self.path)
     if self._boards is not None:
       from tensorboardX import SummaryWriter
 

@@ -1,5 +1,6 @@
 """Two processes with two devices each, as two hosts would be."""
 
+import fcntl
 import json
 import os
 import signal
@@ -48,16 +49,17 @@ def start(preset, devices, workdir, settings, *flags):
   )  # fmt: skip
 
 
-def two_hosts(preset, workdir, settings):
+def two_hosts(preset, workdir, settings, other=None):
+  """Args: other: the second one's workdir, by default the same."""
   with socket.socket() as free:
     free.bind(("localhost", 0))
     address = f"localhost:{free.getsockname()[1]}"
   return [
     start(
-      preset, 2, workdir, settings, f"--coordinator_address={address}",
+      preset, 2, folder, settings, f"--coordinator_address={address}",
       "--num_processes=2", f"--process_id={process}",
     )
-    for process in range(2)
+    for process, folder in enumerate([workdir, other or workdir])
   ]  # fmt: skip
 
 
@@ -95,7 +97,7 @@ def test_two_hosts_make_what_one_makes(preset, settings, names, tmp_path):
   assert codes == (0, 0), err
   # The first alone speaks.
   assert "Test, mean over" in out[0] and "Test, mean over" not in out[1]
-  _, err, codes = ended([start(preset, 4, tmp_path / "one", settings)])
+  _, err, codes = ended([start(preset, 1, tmp_path / "one", settings)])
   assert codes == (0,), err
   assert_equal_runs(tmp_path / "two", tmp_path / "one", names)
 
@@ -142,6 +144,29 @@ def test_when_a_host_dies_the_other_ends_and_both_go_on(tmp_path):
   assert codes[0] == -signal.SIGKILL and codes[1] not in (0, None), err
   assert "another task died" in err[1]
   assert_both_go_on(tmp_path / "w")
+
+
+def test_hosts_without_a_folder_in_common_are_told(tmp_path):
+  _, err, codes = ended(
+    two_hosts(":ease", tmp_path / "a", {}, other=tmp_path / "b")
+  )
+  assert codes == (2, 2), err
+  assert all("process 1 has another folder of that name" in e for e in err)
+
+
+def test_all_hosts_of_a_second_run_are_refused(tmp_path):
+  with (tmp_path / "lock").open("w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    _, err, codes = ended(two_hosts(":ease", tmp_path, {}))
+  assert codes == (2, 2), err
+  assert all("another run is at work here" in e for e in err)
+
+
+def test_one_of_the_three_flags_alone_is_refused(tmp_path):
+  _, err, codes = ended(
+    [start(":ease", 1, tmp_path, {}, "--num_processes=2", "--process_id=1")]
+  )
+  assert codes == (2,) and "give all three of" in err[0]
 
 
 def test_hosts_with_other_settings_are_told(tmp_path):

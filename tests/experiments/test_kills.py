@@ -26,6 +26,9 @@ def test_the_largest_difference_is_found_however_deep():
   b["params"]["w"][1, 2] -= 1e-9
   found = kills.differences(a, b)
   assert found["valid"] == 0 and found["params"] == pytest.approx(1e-9)
+  b["params"]["w"][1, 1] = np.nan
+  assert np.isnan(kills.differences(a, b)["params"])
+  assert kills.differences(a, {**a, "params": {}})["params"] == np.inf
   assert "All equal." in kills.to_markdown([], [{"valid": 0.0}])
   text = kills.to_markdown([(1.5, "mf, epoch 2")], [{"valid": 0.0}, found])
   assert "NOT equal." in text and "| 1    | 1.50" in text
@@ -38,7 +41,7 @@ def test_a_killed_run_ends_like_one_left_alone(tmp_path):
   found = json.loads((out / "kills.json").read_text())
   assert len(found["kills"]) == 1
   for one in found["differences"]:
-    assert one == {"valid": 0, "test": 0, "vectors.npz": 0}
+    assert one == {"valid": 0, "test": 0, "vectors.npz": 0, "metrics.jsonl": 0}
 
 
 def test_a_run_that_fails_is_named(tmp_path, capsys):

@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -6,10 +7,11 @@ import time
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from mmgrec_jax.training import loop, parallel, signals
-from mmgrec_jax.training.checkpoint import Checkpoints
+from mmgrec_jax.training.checkpoint import Checkpoints, SaveFailed
 from mmgrec_jax.training.loop import Schedule, fit
 from mmgrec_jax.training.writer import Writer
 
@@ -226,6 +228,34 @@ def test_slow_steps_make_short_calls_and_a_signal_waits_for_one_alone(
   assert_equal(
     final_state(whole, tmp_path / "whole"), final_state(task, folder)
   )
+
+
+def test_a_disk_that_fills_up_loses_nothing(
+  make_generator_task, tmp_path, one_device, monkeypatch
+):
+  whole = make_generator_task(norm)
+  run(whole, tmp_path / "whole")
+  save, saved = ocp.CheckpointManager.save, []
+
+  def full(self, step, *args, **options):
+    if len(saved) == 2:
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    saved.append(step)
+    return save(self, step, *args, **options)
+
+  folder = tmp_path / "full"
+  folder.mkdir()
+  with monkeypatch.context() as patch:
+    patch.setattr(ocp.CheckpointManager, "save", full)
+    with pytest.raises(SaveFailed, match="No space left.*the one before is wh"):
+      run(make_generator_task(norm), folder, checkpoint_seconds=0.0)
+  task = make_generator_task(norm)
+  assert int(final_state(task, folder).step) == saved[-1] == 8
+  run(task, folder)
+  assert_equal(
+    final_state(whole, tmp_path / "whole"), final_state(task, folder)
+  )
+  assert [x["epoch"] for x in lines(folder)] == [0, 1, 2]
 
 
 def test_a_line_cut_short_by_a_kill_is_redone(tmp_path):

@@ -1,6 +1,27 @@
+import errno
+import os
+from pathlib import Path
+
+import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from mmgrec_jax.training.writer import Writer
+
+
+def test_a_full_disk_leaves_the_lines_of_finished_stages(tmp_path, monkeypatch):
+  path = tmp_path / "metrics.jsonl"
+  Writer(path).write("embed", 0, {"loss": 0.5})
+  before = path.read_text()
+  write_text = Path.write_text
+
+  def full(self, text, **options):
+    write_text(self, text[: len(text) // 2], **options)
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  monkeypatch.setattr(Path, "write_text", full)
+  with pytest.raises(OSError, match="No space left"):
+    Writer(path).rewind("generate", 0)
+  assert path.read_text() == before
 
 
 def events(folder):

@@ -21,7 +21,10 @@ def get_config(preset: str = "") -> configs.Config:
         "Last.FM-2K with features is published as Zenodo record 15403972"
       ),
       "generator": {"history_length": 24},
-      "models": {"lattice": configs.LATTICE_TRAINING},
+      "models": {
+        "lattice": configs.LATTICE_TRAINING,
+        "lightgcn": configs.LIGHTGCN_TRAINING,
+      },
     },
     preset,
   )

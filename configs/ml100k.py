@@ -27,7 +27,11 @@ def get_config(preset: str = "") -> configs.Config:
         "targets_per_history": 16,
         "epochs": 14,
       },
-      "models": {"ease": {"l2": 200.0}, "lattice": configs.LATTICE_TRAINING},
+      "models": {
+        "ease": {"l2": 200.0},
+        "lattice": configs.LATTICE_TRAINING,
+        "lightgcn": configs.LIGHTGCN_TRAINING,
+      },
     },
     preset,
   )

@@ -195,12 +195,18 @@ def _add_model(config: Config, name: str) -> None:
 
 # Of the tuned MMGRec, and how it trains these vectors.
 EMBEDDING = "lattice"
-# The baseline's, too, in the configs whose validation chose it.
+# The baselines', too, in the configs whose validation chose them.
 LATTICE_TRAINING = {
   "loss": "softmax",
   "negatives": 64,
   "l2": 0.1,
   "optimizer": {"learning_rate": 2e-3},
+}
+LIGHTGCN_TRAINING = {
+  "loss": "softmax",
+  "negatives": 64,
+  "l2": 0.01,
+  "optimizer": {"learning_rate": 5e-3},
 }
 EMBEDDING_SETTINGS = {"lattice": {"users": "history", **LATTICE_TRAINING}}
 # Weights of h_u . h_i in the order of the beams, tried on validation.

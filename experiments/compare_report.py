@@ -1,6 +1,5 @@
 """What runs leave together: numbers, a table, tests, a bar chart."""
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,8 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.runs import Run
+from mmgrec_jax.arrays import Form, read_arrays
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.evaluation import significance
+from mmgrec_jax.files import AGAIN, read_json
 
 CUTOFFS = (10, 20)  # of the table
 # Head of a column -> what `summarise` calls it, and its format.
@@ -22,6 +23,15 @@ COSTS = {
 # without EASE: no rivals.
 PARTS = ("embedding", "generator", "without_ease")
 
+# What is read of results.json, as of `files.misfit`.
+RESULTS = {
+  "dataset": {"fingerprint": str},
+  "valid": {str: {str: float}},
+  "test": {str: {str: float}},
+  "seconds": {str: float},
+  "seconds_per_1000_users": {str: float},
+}
+
 
 class Scored(NamedTuple):
   """One row's part in one run."""
@@ -32,21 +42,21 @@ class Scored(NamedTuple):
 
   def per_user(self, metric: str) -> np.ndarray:
     """On the test split, [n_users]."""
+    name = f"test/{self.system}/{metric}"
     path = self.run.folder / "per_user.npz"
-    with np.load(path, allow_pickle=False) as saved:
-      return saved[f"test/{self.system}/{metric}"]
+    return read_arrays(path, AGAIN, {name: Form(float, "N")})[name]
 
 
 def read_results(runs: Sequence[Run]) -> list[tuple[Run, dict[str, Any]]]:
   """Finished runs, and what results.json of each holds.
 
   Raises:
-    UserError: the runs are not of one data set.
+    UserError: the runs are not of one data set, or a file is damaged.
   """
   found = []
   for run in filter(lambda run: run.finished, runs):
-    text = (run.folder / "results.json").read_text(encoding="utf-8")
-    found.append((run, json.loads(text)))
+    results = read_json(run.folder / "results.json", AGAIN, RESULTS)
+    found.append((run, results))
   if len({results["dataset"]["fingerprint"] for _, results in found}) > 1:
     raise UserError(
       "The runs are of different data (see dataset.json in each); give"

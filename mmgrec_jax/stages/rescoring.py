@@ -105,6 +105,8 @@ def read_found(folder: Path) -> Found | None:
   check_json(path, found, AGAIN, {str: {str: {str: float}}})
   try:
     weights(found)
+    for tried in found.values():
+      _recall(tried)
   except ValueError as error:  # a share or weight that is none, or no mix
     raise UserError(f"{path}: damaged ({error}); {AGAIN}.") from error
   return found

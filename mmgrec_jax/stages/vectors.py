@@ -11,6 +11,7 @@ from mmgrec_jax.errors import UserError
 from mmgrec_jax.files import AGAIN
 
 VECTORS = ("user", "item")
+LARGEST = 1e15  # the squares of larger numbers do not add up in float32
 # `codes` are semantic tokens; `mapped` items of an extended run did not train.
 FORMS = {
   "user": Form(float, "UxD"),
@@ -38,6 +39,6 @@ def read_vectors(
     path, AGAIN, forms, U=data.n_users, I=data.n_items, **sizes
   )
   for name in forms:
-    if not np.isfinite(arrays[name]).all():
+    if not np.abs(arrays[name]).max(initial=0) < LARGEST:
       raise UserError(f"{path}: {name!r} is not finite; {AGAIN}.")
   return {name: arrays[name] for name in forms}

@@ -1,7 +1,7 @@
 """What runs leave together: numbers, a table, tests, a bar chart."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,14 +23,11 @@ COSTS = {
 # without EASE: no rivals.
 PARTS = ("embedding", "generator", "without_ease")
 
-# What is read of results.json, as of `files.misfit`.
-RESULTS = {
-  "dataset": {"fingerprint": str},
-  "valid": {str: {str: float}},
-  "test": {str: {str: float}},
-  "seconds": {str: float},
-  "seconds_per_1000_users": {str: float},
-}
+# Fields of results.json, as of `files.misfit`.
+SPLITS = dict.fromkeys(("valid", "test"), {str: {str: float}})
+FIELDS = {
+  **SPLITS, "seconds": {str: float}, "seconds_per_1000_users": {str: float}
+}  # fmt: skip
 
 
 class Scored(NamedTuple):
@@ -47,15 +44,26 @@ class Scored(NamedTuple):
     return read_arrays(path, AGAIN, {name: Form(float, "N")})[name]
 
 
-def read_results(runs: Sequence[Run]) -> list[tuple[Run, dict[str, Any]]]:
+def read_results(
+  runs: Sequence[Run], fields: Iterable[str]
+) -> list[tuple[Run, dict[str, Any]]]:
   """Finished runs, and what results.json of each holds.
+
+  Args:
+    fields: keys of `FIELDS` that it must have.
 
   Raises:
     UserError: the runs are not of one data set, or a file is damaged.
   """
-  found = []
+  found, fields = [], list(fields)
+  form = {name: FIELDS[name] for name in fields}
   for run in filter(lambda run: run.finished, runs):
-    results = read_json(run.folder / "results.json", AGAIN, RESULTS)
+    path = run.folder / "results.json"
+    results = read_json(path, AGAIN, {"dataset": {"fingerprint": str}, **form})
+    for split in SPLITS.keys() & fields:
+      systems = set(results[split])
+      if not {run.system} <= systems <= {run.system, "popularity", *PARTS}:
+        raise UserError(f"{path}: damaged (systems of {split!r}); {AGAIN}.")
     found.append((run, results))
   if len({results["dataset"]["fingerprint"] for _, results in found}) > 1:
     raise UserError(
@@ -77,7 +85,7 @@ def by_row(runs: Sequence[Run]) -> dict[str, dict[int, Scored]]:
     between += [beams_row(row), row]
   order = ("popularity", *between, *PARTS, "mmgrec")
   rows: dict[str, dict[int, Scored]] = {row: {} for row in order}
-  for run, results in read_results(runs):
+  for run, results in read_results(runs, FIELDS):
     found = {run.row: run.system}
     if run.row == run.system:
       found |= {name: name for name in results["test"]}

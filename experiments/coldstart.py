@@ -26,6 +26,7 @@ from typing import Any
 
 from experiments import compare_report, runs, tables
 from mmgrec_jax.errors import UserError
+from mmgrec_jax.files import AGAIN, read_json
 from mmgrec_jax.startup import before_jax
 
 METRICS = ("recall@10", "ndcg@10")
@@ -61,7 +62,7 @@ def write_held(file: str, settings: Mapping[str, str], folder: Path,
   about = {"fingerprint": data.fingerprint, "share": share, "seed": seed}
   note = folder / "held.json"
   if note.is_file():
-    if json.loads(note.read_text(encoding="utf-8")) != about:
+    if read_json(note, AGAIN) != about:
       raise UserError(
         f"{folder} is of another data set or --share; give another --out, or"
         " delete it."
@@ -114,7 +115,7 @@ def extend_once(known: Path, later: Path, out: Path, boost: float = 1.0) -> Any:
 
   if not out.is_dir():
     extend(open_workdir(known), load_dataset(later), later, out, boost)
-  return json.loads((out / "extended.json").read_text(encoding="utf-8"))
+  return read_json(out / "extended.json", AGAIN)
 
 
 def summarise(by_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -1,16 +1,17 @@
 """What runs leave together: numbers, a table, tests, a bar chart."""
 
-import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from experiments.runs import Run
+from mmgrec_jax.arrays import Form, read_arrays
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.evaluation import significance
+from mmgrec_jax.files import AGAIN, read_json
 
 CUTOFFS = (10, 20)  # of the table
 # Head of a column -> what `summarise` calls it, and its format.
@@ -22,6 +23,12 @@ COSTS = {
 # without EASE: no rivals.
 PARTS = ("embedding", "generator", "without_ease")
 
+# Fields of results.json, as of `files.misfit`.
+SPLITS = dict.fromkeys(("valid", "test"), {str: {str: float}})
+FIELDS = {
+  **SPLITS, "seconds": {str: float}, "seconds_per_1000_users": {str: float}
+}  # fmt: skip
+
 
 class Scored(NamedTuple):
   """One row's part in one run."""
@@ -32,21 +39,32 @@ class Scored(NamedTuple):
 
   def per_user(self, metric: str) -> np.ndarray:
     """On the test split, [n_users]."""
+    name = f"test/{self.system}/{metric}"
     path = self.run.folder / "per_user.npz"
-    with np.load(path, allow_pickle=False) as saved:
-      return saved[f"test/{self.system}/{metric}"]
+    return read_arrays(path, AGAIN, {name: Form(float, "N")})[name]
 
 
-def read_results(runs: Sequence[Run]) -> list[tuple[Run, dict[str, Any]]]:
+def read_results(
+  runs: Sequence[Run], fields: Iterable[str]
+) -> list[tuple[Run, dict[str, Any]]]:
   """Finished runs, and what results.json of each holds.
 
+  Args:
+    fields: keys of `FIELDS` that it must have.
+
   Raises:
-    UserError: the runs are not of one data set.
+    UserError: the runs are not of one data set, or a file is damaged.
   """
-  found = []
+  found, fields = [], list(fields)
+  form = {name: FIELDS[name] for name in fields}
   for run in filter(lambda run: run.finished, runs):
-    text = (run.folder / "results.json").read_text(encoding="utf-8")
-    found.append((run, json.loads(text)))
+    path = run.folder / "results.json"
+    results = read_json(path, AGAIN, {"dataset": {"fingerprint": str}, **form})
+    for split in SPLITS.keys() & fields:
+      systems = set(results[split])
+      if not {run.system} <= systems <= {run.system, "popularity", *PARTS}:
+        raise UserError(f"{path}: damaged (systems of {split!r}); {AGAIN}.")
+    found.append((run, results))
   if len({results["dataset"]["fingerprint"] for _, results in found}) > 1:
     raise UserError(
       "The runs are of different data (see dataset.json in each); give"
@@ -67,7 +85,7 @@ def by_row(runs: Sequence[Run]) -> dict[str, dict[int, Scored]]:
     between += [beams_row(row), row]
   order = ("popularity", *between, *PARTS, "mmgrec")
   rows: dict[str, dict[int, Scored]] = {row: {} for row in order}
-  for run, results in read_results(runs):
+  for run, results in read_results(runs, FIELDS):
     found = {run.row: run.system}
     if run.row == run.system:
       found |= {name: name for name in results["test"]}

@@ -81,7 +81,7 @@ def summarise(
 ) -> dict[str, Any]:
   """Test scores: panel -> line -> value -> mean, sd and values over seeds."""
   by_row: dict[str, list[dict[str, Any]]] = {}
-  for run, results in compare_report.read_results(planned):
+  for run, results in compare_report.read_results(planned, ["test"]):
     by_row.setdefault(run.row, []).append(results)
   panels: dict[str, Any] = {panel: {} for panel in VALUES}
   for point in points:

@@ -17,6 +17,7 @@ from ml_collections import config_flags
 
 from mmgrec_jax import config as configs
 from mmgrec_jax.errors import UserError
+from mmgrec_jax.files import AGAIN, read_json
 from mmgrec_jax.main import explain
 from mmgrec_jax.models.settings import ITEM_ITEM
 
@@ -202,7 +203,7 @@ def check_folder(folder: Path, config: configs.Config) -> None:
   file = folder / "config.json"
   if not file.is_file():
     return
-  there = json.loads(file.read_text(encoding="utf-8"))
+  there = read_json(file, AGAIN)
   changes = configs.differences(there, json.loads(configs.to_json(config)))
   if changes:
     raise UserError(

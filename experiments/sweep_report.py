@@ -18,7 +18,8 @@ def summarise(runs: Sequence[Run]) -> dict[str, Any]:
   Raises:
     UserError: the runs are not of one data set.
   """
-  results = {run.row: found for run, found in read_results(runs)}
+  found = read_results(runs, ["valid", "seconds"])
+  results = {run.row: of_run for run, of_run in found}
   of_system: dict[str, list[dict[str, Any]]] = {}
   for run in runs:
     trial = _numbers(run, results.get(run.row))

@@ -61,8 +61,7 @@ def export(given: argparse.Namespace) -> dict:
       f"--platforms: {min(unknown)!r} is none; they are {', '.join(PLATFORMS)}."
     )
   before_jax()
-  import numpy as np
-
+  from mmgrec_jax.arrays import write_arrays
   from mmgrec_jax.serving import exported, exporting
   from mmgrec_jax.serving.recommender import Recommender
 
@@ -74,13 +73,12 @@ def export(given: argparse.Namespace) -> dict:
   )
   with write_folder(given.out) as folder:
     (folder / exported.PROGRAM).write_bytes(made.program)
-    np.savez(folder / exported.WEIGHTS, allow_pickle=False, **made.weights)
-    np.savez(folder / exported.IDS, allow_pickle=False, **made.ids)
-    names = (exported.PROGRAM, exported.WEIGHTS, exported.IDS)
+    write_arrays(folder / exported.WEIGHTS, made.weights)
+    write_arrays(folder / exported.IDS, made.ids)
     about = {
       **made.about,
       "platforms": platforms,
-      "sha256": {name: sha256(folder / name) for name in names},
+      "sha256": {name: sha256(folder / name) for name in exported.FILES},
     }
     text = json.dumps(about, indent=1)
     (folder / exported.ABOUT).write_text(text, encoding="utf-8")

@@ -1,17 +1,22 @@
-"""Files that a kill leaves whole, and arrays that are what they declare."""
+"""Files that a kill leaves whole, and that are what they were written as."""
 
 import contextlib
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from mmgrec_jax import hosts
 from mmgrec_jax.errors import UserError
+
+# What to do about a damaged file of a run, for messages.
+AGAIN = "delete it and give the command again that wrote it"
+
+# Of numbers in JSON: what can be reckoned with. NaN is none.
+MOST = {int: 2**53, float: 1e300}
 
 
 def sha256(path: Path) -> str:
@@ -20,40 +25,99 @@ def sha256(path: Path) -> str:
     return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def changed_file(folder: Path, digests: dict[str, str]) -> Path | None:
-  """The first file that is missing or has another SHA-256; None: all agree."""
-  for name, digest in digests.items():
+def changed_file(
+  folder: Path, digests: Mapping[str, str], needed: Iterable[str]
+) -> Path | None:
+  """The first file that is missing or has another SHA-256, or is needed and has
+  none; None: all agree."""
+  for name in [*digests, *needed]:
     path = folder / name
-    if not path.is_file() or sha256(path) != digest:
+    try:
+      if sha256(path) != digests.get(name):
+        return path
+    except (OSError, ValueError):  # such as a name that no file can have
       return path
   return None
 
 
-def read_json(path: Path, mend: str) -> dict:
+def read_json(path: Path, mend: str, form: Any = None) -> dict:
   """A JSON object.
 
   Args:
     mend: what to do about a damaged one, for the message.
+    form: what is needed of it, as of `misfit`.
 
   Raises:
     UserError: it cannot be read, or is something else.
   """
+  return _parse(path, _read_text(path, mend), mend, form)
+
+
+def read_json_lines(path: Path, mend: str, form: Any = None) -> list[dict]:
+  """A JSON object of each line; otherwise as `read_json`."""
+  lines = _read_text(path, mend).splitlines()
+  return [_parse(path, line, mend, form) for line in lines]
+
+
+def check_json(path: Path, value: dict, mend: str, form: Any) -> None:
+  """Raises UserError where what `read_json` gave is not of a form."""
+  wrong = misfit(value, form)
+  if wrong:
+    raise UserError(
+      f"{path}: damaged ({wrong[1:]!r} is missing or wrong); {mend}."
+    )
+
+
+def _parse(path: Path, text: str, mend: str, form: Any) -> dict:
   try:
-    value = json.loads(path.read_text(encoding="utf-8"))
-  except (OSError, ValueError, RecursionError) as error:
+    value = json.loads(text)
+  except (ValueError, RecursionError) as error:
     raise UserError(f"{path}: damaged ({error}); {mend}.") from error
   if not isinstance(value, dict):
     raise UserError(f"{path}: damaged (no JSON object); {mend}.")
+  check_json(path, value, mend, form or {})
   return value
 
 
-def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-  """An .npz, atomically; several processes come back when it is whole."""
-  if hosts.is_first():
-    scratch = path.with_name(f"tmp-{path.name}")
-    np.savez(scratch, allow_pickle=False, **arrays)
-    scratch.replace(path)
-  hosts.wait(path.name)
+def _read_text(path: Path, mend: str) -> str:
+  if not path.is_file():
+    raise UserError(f"{path}: not found; {mend}.")
+  try:
+    return path.read_text(encoding="utf-8")
+  except (OSError, ValueError) as error:
+    raise UserError(f"{path}: damaged ({error}); {mend}.") from error
+
+
+def misfit(value: Any, form: Any) -> str | None:
+  """Where JSON is not of a form, such as '.a.b'; None: nowhere.
+
+  Args:
+    form: a type; or an object's, {name: form, …}, and with {str: form} that of
+      all its other fields; or [form], a list's entries'; or (form,), of what
+      may be missing. A float may be an int; no number is larger than `MOST`.
+  """
+  if isinstance(form, dict):
+    if not isinstance(value, dict):
+      return ""
+    others = dict.fromkeys(value, form[str]) if str in form else {}
+    forms = others | {name: of for name, of in form.items() if name is not str}
+    parts = [(name, value.get(name), of) for name, of in forms.items()]
+  elif isinstance(form, list):
+    if not isinstance(value, list):
+      return ""
+    parts = [(str(place), one, form[0]) for place, one in enumerate(value)]
+  elif isinstance(form, tuple):
+    return None if value is None else misfit(value, form[0])
+  elif form in (int, float):
+    number = type(value) in (int, form)
+    return None if number and abs(value) <= MOST[type(value)] else ""
+  else:
+    return None if type(value) is form else ""
+  for name, part, of in parts:
+    where = misfit(part, of)
+    if where is not None:
+      return f".{name}{where}"
+  return None
 
 
 def is_made(path: Path) -> bool:
@@ -89,21 +153,3 @@ def write_folder(folder: Path) -> Iterator[Path]:
     ) from error
   finally:
     shutil.rmtree(scratch, ignore_errors=True)
-
-
-def read_array(path: Path) -> np.ndarray:
-  """An .npy, whole. It is mapped first: no memory for what is not there.
-
-  Raises:
-    UserError: it is missing, cut off, declares more than it holds, or holds
-      pickled objects.
-  """
-  if not path.is_file():
-    raise UserError(f"{path}: not found.")
-  try:
-    return np.array(np.lib.format.open_memmap(path, mode="r"))
-  except Exception as error:  # NumPy and mmap each raise their own kind
-    raise UserError(
-      f"{path}: not a readable NumPy file without pickled objects ({error});"
-      " write it again with numpy.save."
-    ) from error

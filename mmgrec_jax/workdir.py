@@ -109,11 +109,12 @@ class Workdir:
       time.sleep(0.5)
     return False
 
-  def read_json(self, name: str) -> dict | None:
+  def read_json(self, name: str, form: Any = None) -> dict | None:
+    """A file, of a form as of `files.misfit`; None: it is not there."""
     file = self.path / name
     if not file.is_file():
       return None
-    return read_json(file, "delete the folder to start again")
+    return read_json(file, "delete the folder to start again", form)
 
   def write_json(self, name: str, value: dict) -> None:
     """Atomically: a kill leaves the old file or the new one."""
@@ -128,4 +129,4 @@ class Workdir:
 
   def seconds(self) -> dict[str, float]:
     """Seconds spent by stage, over all resumed parts of the run."""
-    return self.read_json("seconds.json") or {}
+    return self.read_json("seconds.json", {str: float}) or {}

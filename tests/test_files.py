@@ -1,42 +1,83 @@
-import numpy as np
+import json
+
 import pytest
 
 from mmgrec_jax.errors import UserError
-from mmgrec_jax.files import read_array
+from mmgrec_jax.files import changed_file, read_json, read_json_lines, sha256
+
+FORM = {
+  "name": str,
+  "split": {str: {str: float}, "popularity": {"recall": float}},
+  "usage": [float],
+  "seed": (int,),
+}
+GOOD = {
+  "name": "a",
+  "split": {"popularity": {"recall": 1}, "mf": {"ndcg": 0.5}},
+  "usage": [0.5, 1],
+  "more": None,
+}
 
 
-def test_an_array_comes_back_and_is_no_longer_tied_to_its_file(tmp_path):
-  path = tmp_path / "a.npy"
-  np.save(path, np.arange(6).reshape(2, 3))
-  array = read_array(path)
-  path.write_bytes(b"")
-  assert array.tolist() == [[0, 1, 2], [3, 4, 5]]
-  array[0, 0] = 7
-
-
-def declare(path, shape, held=8):
-  """An .npy whose header promises `shape` and that holds `held` bytes."""
-  with path.open("wb") as file:
-    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
-    file.write(bytes(held))
+def test_json_of_the_form_is_read(tmp_path):
+  path = tmp_path / "a.json"
+  for value in (GOOD, {**GOOD, "seed": 3}, {**GOOD, "usage": []}):
+    path.write_text(json.dumps(value))
+    assert read_json(path, "mend it", FORM) == value
 
 
 @pytest.mark.parametrize(
-  "shape", [(3,), (10**6, 10**6), (2**40, 2**40), (10**30,), (2**62, 4)]
+  ("change", "says"),
+  [
+    ({"name": 3}, "'name' is missing or wrong"),
+    ({"name": None}, "'name'"),
+    ({"seed": True}, "'seed'"),
+    ({"split": []}, "'split'"),
+    ({"split": {}}, "'split.popularity'"),
+    ({"split": {"popularity": {}}}, "'split.popularity.recall'"),
+    ({"split": {**GOOD["split"], "mf": {"x": "y"}}}, "'split.mf.x'"),
+    ({"usage": {}}, "'usage'"),
+    ({"usage": [1, True]}, "'usage.1'"),
+    ({"usage": [float("nan")]}, "'usage.0'"),
+    ({"usage": [10**400]}, "'usage.0'"),
+  ],
 )
-def test_more_declared_than_held_is_refused(tmp_path, shape):
-  declare(tmp_path / "a.npy", shape)
-  with pytest.raises(UserError, match=r"a\.npy: not a readable NumPy file"):
-    read_array(tmp_path / "a.npy")
+def test_json_of_another_form_is_named(tmp_path, change, says):
+  path = tmp_path / "a.json"
+  path.write_text(json.dumps({**GOOD, **change}))
+  with pytest.raises(UserError, match=f"a.json: damaged .*{says}.*; mend it"):
+    read_json(path, "mend it", FORM)
 
 
-def test_objects_zips_and_other_files_are_refused(tmp_path):
-  np.save(tmp_path / "a.npy", np.array([{}, 1], object), allow_pickle=True)
-  np.savez(tmp_path / "b.npz", a=np.zeros(2))
-  (tmp_path / "c.npy").write_text("user,item\n")
-  for name in ("a.npy", "b.npz", "c.npy"):
-    with pytest.raises(UserError, match=f"{name}: not a readable"):
-      read_array(tmp_path / name)
-  with pytest.raises(UserError, match=r"d\.npy: not found"):
-    read_array(tmp_path / "d.npy")
+@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 99999, "\xff"])
+def test_what_is_no_json_object_is_refused(tmp_path, text):
+  path = tmp_path / "a.json"
+  with pytest.raises(UserError, match="a.json: not found; mend it"):
+    read_json(path, "mend it")
+  path.write_bytes(text.encode("latin1"))
+  with pytest.raises(UserError, match="a.json: damaged .*; mend it"):
+    read_json(path, "mend it")
+
+
+def test_each_line_is_of_the_form(tmp_path):
+  path = tmp_path / "a.jsonl"
+  path.write_text('{"a": 1}\n{"a": 2}\n')
+  assert read_json_lines(path, "", {"a": int}) == [{"a": 1}, {"a": 2}]
+  for cut in ('{"a": 1}\n{"a"', '{"a": 1}\n\n', '{"a": 1}\n{"b": 1}\n'):
+    path.write_text(cut)
+    with pytest.raises(UserError, match="a.jsonl: damaged .*; mend it"):
+      read_json_lines(path, "mend it", {"a": int})
+
+
+def test_the_first_changed_missing_or_unlisted_file_is_found(tmp_path):
+  for name in ("a", "b"):
+    (tmp_path / name).write_text(name)
+  digests = {name: sha256(tmp_path / name) for name in ("a", "b")}
+  assert changed_file(tmp_path, digests, ["a"]) is None
+  assert changed_file(tmp_path, {"a": digests["a"]}, "ab") == tmp_path / "b"
+  assert changed_file(tmp_path, {}, ["a"]) == tmp_path / "a"
+  (tmp_path / "a").write_text("c")
+  assert changed_file(tmp_path, digests, ()) == tmp_path / "a"
+  (tmp_path / "a").unlink()
+  for name in ("a", "x" * 999, "a\0"):
+    assert changed_file(tmp_path, {name: ""}, ()) == tmp_path / name

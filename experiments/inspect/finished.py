@@ -1,6 +1,5 @@
 """What a finished run of a generator left of its evaluation."""
 
-import json
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +8,7 @@ from mmgrec_jax.config import Config
 from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.serving.trained import Trained
+from mmgrec_jax.stages.results import read_per_user, read_results
 
 
 class Finished(NamedTuple):
@@ -38,19 +38,14 @@ def read_finished(run: Trained) -> Finished:
   """What its evaluation left in the workdir.
 
   Raises:
-    UserError: it is not the run of a generator.
+    UserError: it is not the run of a generator, or a file is damaged.
   """
   folder = run.folder
   if "generator" not in run.config:
     raise UserError(
       f"{folder}: {run.config.system} has no generator to look into."
     )
-  results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+  results = read_results(run.config, folder)
   split = run.config.evaluation.splits[-1]
-  with np.load(folder / "per_user.npz", allow_pickle=False) as saved:
-    per_user = {
-      name.removeprefix(f"{split}/"): saved[name]
-      for name in saved
-      if name.startswith(f"{split}/")
-    }
+  per_user = read_per_user(run.data, folder, split, results[split])
   return Finished(run.config, run.data, split, results, per_user)

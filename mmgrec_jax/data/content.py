@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from mmgrec_jax.arrays import read_array
 from mmgrec_jax.data import features, headers, tables
 from mmgrec_jax.errors import UserError
-from mmgrec_jax.files import read_array
 
 
 def match_rows(path: Path, ids: np.ndarray, item_ids: np.ndarray) -> np.ndarray:

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from mmgrec_jax.arrays import Form, read_arrays, write_arrays
 from mmgrec_jax.errors import UserError
-from mmgrec_jax.files import write_arrays
 
 CHUNK = 256  # items: seconds on a CPU, and some thousand files for a million
 MOST_NAMED = 20
+FORMS = {"key": Form(bytes, "N"), "vector": Form(float, "NxD")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,10 +153,10 @@ class _Chunks:
   def __init__(self, folder: Path, encoder: Encoder):
     mark = _digest(f"{encoder.feature}\0{_model_facts(encoder.model)}").decode()
     self.folder, self.stem = folder, f"chunk-{encoder.feature}-{mark}"
-    self.paths = sorted(folder.glob(f"{self.stem}-*.npz"))
+    self.paths = sorted(folder.glob(f"{self.stem}-{6 * '[0-9]'}.npz"))
 
   def keys(self) -> set[bytes]:
-    return {key for path in self.paths for key in _read(path, "key")}
+    return {key for path in self.paths for key in _read(path)["key"]}
 
   def write(self, keys: list[bytes], vectors: np.ndarray) -> None:
     last = int(self.paths[-1].stem[-6:]) if self.paths else -1
@@ -171,24 +172,20 @@ class _Chunks:
 
   def collect(self, row_of: dict[bytes, int], n_items: int) -> np.ndarray:
     out_IxD = np.zeros((n_items, 0), np.float32)
+    width: dict[str, int] = {}  # not known before the first
     for path in self.paths:
-      vectors = _read(path, "vector")
-      if not out_IxD.shape[1]:
-        out_IxD = np.zeros((n_items, vectors.shape[1]), np.float32)
-      for key, vector in zip(_read(path, "key"), vectors, strict=True):
+      chunk = _read(path, **width)
+      if not width:
+        width["D"] = chunk["vector"].shape[1]
+        out_IxD = np.zeros((n_items, width["D"]), np.float32)
+      for key, vector in zip(chunk["key"], chunk["vector"], strict=True):
         if key in row_of:
           out_IxD[row_of[key]] = vector
     return out_IxD
 
 
-def _read(path: Path, name: str) -> np.ndarray:
-  try:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as chunk:
-      return chunk[name]
-  except Exception as error:  # NumPy and zipfile each raise their own kind
-    raise UserError(
-      f"{path}: damaged ({error}); delete it and run again."
-    ) from error
+def _read(path: Path, **sizes: int) -> dict[str, np.ndarray]:
+  return read_arrays(path, "delete it and run again", FORMS, **sizes)
 
 
 def _model_facts(model: str) -> str:

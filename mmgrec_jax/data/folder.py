@@ -5,15 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
+from mmgrec_jax.arrays import read_array, read_npz
 from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.errors import UserError
-from mmgrec_jax.files import (
-  changed_file,
-  read_array,
-  read_json,
-  sha256,
-  write_folder,
-)
+from mmgrec_jax.files import changed_file, read_json, sha256, write_folder
+
+MOST = {"user": 2**31 - 2, "item": 2**31 - 2, "split": 2}
+OPTIONAL = ("user_ids", "item_ids", "titles", "pictures")
 
 
 def save_dataset(data: Dataset, folder: str | Path) -> None:
@@ -42,11 +40,7 @@ def save_dataset(data: Dataset, folder: str | Path) -> None:
 
 
 def _load_columns(path: Path) -> dict[str, np.ndarray]:
-  try:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-      columns = {name: archive[name] for name in archive}
-  except Exception as error:  # zip, zlib and NumPy each raise their own kind
-    raise UserError(f"{path}: damaged ({error}); copy it again.") from error
+  columns = read_npz(path, "copy it again")
   missing = {"user", "item", "split"} - set(columns)
   if missing:
     raise UserError(
@@ -56,27 +50,34 @@ def _load_columns(path: Path) -> dict[str, np.ndarray]:
   return columns
 
 
-def _read_meta(folder: Path) -> dict:
-  """meta.json, if there is one; the files it has a SHA-256 of are checked."""
+def _read_name(folder: Path, files: list[Path]) -> str:
+  """What meta.json calls the data set, else the folder's name.
+
+  Where it has SHA-256s, each of the files must have one, and all must agree.
+  """
   path = folder / "meta.json"
   if not path.is_file():
-    return {}
-  meta = read_json(path, "copy it again, or delete it")
-  digests = meta.get("sha256", {})
-  if not isinstance(digests, dict):
-    raise UserError(f"{path}: damaged (sha256); copy it again, or delete it.")
-  changed = changed_file(folder, digests)
+    return folder.name
+  form = {"name": (str,), "sha256": ({str: str},)}
+  meta = read_json(path, "copy it again, or delete it", form)
+  name, digests = meta.get("name") or folder.name, meta.get("sha256")
+  if digests is None:
+    return name
+  changed = changed_file(folder, digests, [file.name for file in files])
   if changed:
     raise UserError(
-      f"{changed}: missing, damaged or changed since the data set was written;"
-      f" copy it again or, if it is meant so, delete {path}."
+      f"{changed}: missing, damaged, added or changed since the data set was"
+      f" written; copy it again or, if it is meant so, delete {path}."
     )
-  return meta
+  return name
 
 
 def load_dataset(folder: str | Path) -> Dataset:
   """Reads the folder form. Ids default to row numbers, titles and
   pictures to none.
+
+  Of a folder with SHA-256s in meta.json, as `save_dataset` writes it, no other
+  file is read.
 
   Raises:
     UserError: naming the file, row and field that is wrong.
@@ -88,10 +89,13 @@ def load_dataset(folder: str | Path) -> Dataset:
       f"{path}: not found; a data set folder holds interactions.npz and"
       " feat_<modality>.npy."
     )
-  meta = _read_meta(folder)
+  modalities = sorted(folder.glob("feat_*.npy"))
+  others = {name: folder / f"{name}.npy" for name in OPTIONAL}
+  others = {name: file for name, file in others.items() if file.is_file()}
+  name = _read_name(folder, [path, *modalities, *others.values()])
   columns = _load_columns(path)
   features = {}
-  for file in sorted(folder.glob("feat_*.npy")):
+  for file in modalities:
     array = read_array(file)
     if array.ndim != 2 or not np.issubdtype(array.dtype, np.number):
       raise UserError(
@@ -100,28 +104,24 @@ def load_dataset(folder: str | Path) -> Dataset:
       )
     features[file.stem.removeprefix("feat_")] = array.astype(np.float32)
 
-  def optional(name: str) -> np.ndarray | None:
-    file = folder / f"{name}.npy"
-    return read_array(file) if file.is_file() else None
-
-  def ids(name: str, column: np.ndarray, at_least: int) -> np.ndarray:
-    found = optional(name)
-    if found is not None:
-      return found
-    return np.arange(max(int(column.max(initial=-1)) + 1, at_least))
-
+  array_of = {name: read_array(file) for name, file in others.items()}
+  user_E, item_E, split_E = (
+    _index(columns[field], path, field) for field in ("user", "item", "split")
+  )
+  numbered = lambda row_E, n: np.arange(max(int(row_E.max(initial=-1)) + 1, n))
   n_rows = max((len(f) for f in features.values()), default=0)
+  if "user_ids" not in array_of:
+    array_of["user_ids"] = numbered(user_E, 0)
+  if "item_ids" not in array_of:
+    array_of["item_ids"] = numbered(item_E, n_rows)
   return Dataset(
-    name=meta.get("name", folder.name),
-    user_E=_index(columns["user"], path, "user"),
-    item_E=_index(columns["item"], path, "item"),
-    split_E=_index(columns["split"], path, "split").astype(np.int8),
+    name=name,
+    user_E=user_E,
+    item_E=item_E,
+    split_E=split_E.astype(np.int8),
     features=features,
-    user_ids=ids("user_ids", columns["user"], 0),
-    item_ids=ids("item_ids", columns["item"], n_rows),
     timestamp_E=columns.get("timestamp"),
-    titles=optional("titles"),
-    pictures=optional("pictures"),
+    **array_of,
   )
 
 
@@ -130,5 +130,11 @@ def _index(array: np.ndarray, path: Path, field: str) -> np.ndarray:
     raise UserError(
       f"{path}: '{field}' is {array.dtype} of shape {array.shape}; it must be"
       " one row of integers."
+    )
+  bad = np.flatnonzero((array < 0) | (array > MOST[field]))
+  if len(bad):
+    raise UserError(
+      f"{path}: '{field}' of row {bad[0]} is {array[bad[0]]}, outside"
+      f" 0..{MOST[field]}."
     )
   return array.astype(np.int32)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mmgrec_jax.data import content
-from mmgrec_jax.errors import UserError
+from mmgrec_jax.errors import UserError, first_line
 
 ENDINGS = (
   ".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"
@@ -83,4 +83,4 @@ def open_picture(path: Path) -> Any:
     with Image.open(path) as image:
       return image.convert("RGB")
   except Exception as error:  # Pillow's plugins raise every kind
-    raise UserError(str(error)) from error
+    raise UserError(first_line(error)) from error

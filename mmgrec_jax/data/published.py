@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
+from mmgrec_jax.arrays import read_array
 from mmgrec_jax.data import headers, tables
 from mmgrec_jax.data.dataset import TEST, TRAIN, VALID, Dataset
 from mmgrec_jax.data.features import bag_of_words
 from mmgrec_jax.data.interactions import merge_duplicates
 from mmgrec_jax.data.safe_pickle import edges, load_objects, load_pickle
-from mmgrec_jax.errors import UserError
-from mmgrec_jax.files import read_array
+from mmgrec_jax.errors import UserError, first_line
 
 # The first of the names that is there; by split.
 LISTS = {
@@ -147,12 +147,15 @@ def _json_edges(path: Path) -> tuple[np.ndarray, np.ndarray]:
   try:
     items_of = json.loads(path.read_text(encoding="utf-8"))
     pairs = [(int(u), int(i)) for u, row in items_of.items() for i in row]
-  except (ValueError, TypeError, AttributeError, OSError) as error:
+    return _columns(pairs)
+  except (
+    ValueError, TypeError, AttributeError, OSError, OverflowError,
+    RecursionError,
+  ) as error:  # fmt: skip
     raise UserError(
       f'{path}: not of the form {{"user": [item, …], …}} ({error}); get it from'
       " its source again."
     ) from error
-  return _columns(pairs)
 
 
 def _list_edges(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -160,7 +163,7 @@ def _list_edges(path: Path) -> tuple[np.ndarray, np.ndarray]:
   rows = load_objects(path)
   try:
     return _columns([(row[0], item) for row in rows for item in row[1:]])
-  except (ValueError, TypeError, IndexError) as error:
+  except (ValueError, TypeError, IndexError, OverflowError) as error:
     raise UserError(
       f"{path}: a row is not 'user, item, …' in whole numbers ({error}); get it"
       " from its source again."
@@ -178,12 +181,14 @@ def _count_users(folder: Path, user_E: np.ndarray, item_E: np.ndarray) -> int:
   path = folder / "user_item_dict.npy"
   if path.is_file():
     known = load_objects(path)
-    if not isinstance(known, dict):
+    if not isinstance(known, dict) or not all(
+      isinstance(user, int | np.integer) for user in known
+    ):
       raise UserError(
         f"{path}: holds a {type(known).__name__}, not each user's items; get it"
         " from its source again."
       )
-    count = max(count, *(int(user) + 1 for user in known))
+    count = max(count, max(map(int, known), default=-1) + 1)
   return min(count, int(item_E.min()))
 
 
@@ -203,7 +208,16 @@ def _features(folder: Path) -> dict[str, np.ndarray]:
   if text is not None and len(text) == 2 and text.dtype.kind in "iu":
     # TikTok's: item numbers, and below each the number of a word in it.
     item_N, word_N = text
-    n_items = max(int(item_N.max()) + 1, *map(len, arrays.values()))
+    n_items = max(len(item_N), *map(len, arrays.values()))
+    low, high = int(item_N.min(initial=0)), int(item_N.max(initial=-1))
+    n_words = len(np.unique(word_N))
+    if low < 0 or high >= n_items or n_words < 2:
+      raise UserError(
+        f"{files['text']}: its item numbers go from {low} to {high}, and it has"
+        f" {n_words} words; they must be of at most {n_items} items, and of two"
+        " words at least: get it from its source again."
+      )
+    n_items = max(high + 1, *map(len, arrays.values()))
     arrays["text"] = bag_of_words(item_N, word_N, n_items, TEXT_WIDTH)
   return {m: array.astype(np.float32) for m, array in arrays.items()}
 
@@ -229,10 +243,9 @@ def _read_tensor(path: Path) -> np.ndarray:
   try:
     return torch.load(path, map_location="cpu", weights_only=True).numpy()
   except Exception as error:
-    reason = str(error).strip().splitlines()[0]
     raise UserError(
-      f"{path}: refused: holds more than one tensor, or is damaged ({reason});"
-      " save the tensor as .npy."
+      f"{path}: refused: holds more than one tensor, or is damaged"
+      f" ({first_line(error)}); save the tensor as .npy."
     ) from error
 
 

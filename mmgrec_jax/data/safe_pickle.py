@@ -14,8 +14,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from mmgrec_jax.arrays import read_array, read_header
 from mmgrec_jax.errors import UserError
-from mmgrec_jax.files import read_array
 
 
 class _Dtype:
@@ -144,12 +144,7 @@ def load_objects(path: Path) -> Any:
     raise UserError(f"{path}: not found.")
   with path.open("rb") as file:
     try:
-      version = np.lib.format.read_magic(file)
-      read_header = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-      }[version]
-      _, _, dtype = read_header(file)
+      _, dtype = read_header(file)
     except Exception as error:
       raise UserError(
         f"{path}: not a NumPy file ({error}); write it again with numpy.save."

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from mmgrec_jax.data import headers
-from mmgrec_jax.errors import UserError
+from mmgrec_jax.errors import UserError, first_line
 
 
 def scan(path: Path, flags: Mapping[str, str]) -> pl.LazyFrame:
@@ -159,8 +159,7 @@ def _explained(path: Path) -> Iterator[None]:
   try:
     yield
   except headers.POLARS_ERRORS as error:
-    reason = str(error).strip().splitlines()[0]
     raise UserError(
       headers.faulty_line(path)
-      or f"{path}: cannot be read ({reason}); write the file again."
+      or f"{path}: cannot be read ({first_line(error)}); write the file again."
     ) from error

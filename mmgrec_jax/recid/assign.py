@@ -6,8 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mmgrec_jax import files
+from mmgrec_jax.arrays import Form, read_arrays, write_arrays
 from mmgrec_jax.errors import UserError
+
+FORMS = {
+  "tokens": Form(int, "IxM", below="MOST"),
+  "vocabulary": Form(int, "M", below="MOST", least=1),
+  "order": Form(int, "I"),
+}
 
 
 def _sort_keys(
@@ -118,31 +124,28 @@ def save_rec_ids(rec_ids: RecIds, path: str | Path) -> None:
     "vocabulary": np.array(rec_ids.vocabulary),
     "order": rec_ids.lexicographic_order,
   }
-  files.write_arrays(Path(path), arrays)
+  write_arrays(Path(path), arrays)
 
 
-def load_rec_ids(path: str | Path) -> RecIds:
+def load_rec_ids(path: str | Path, n_items: int | None = None) -> RecIds:
   """Reads what `save_rec_ids` wrote and checks the bijection again.
 
+  Args:
+    n_items: of the catalogue, where that is known.
+
   Raises:
-    UserError: the file is damaged or two items share a Rec-ID.
+    UserError: the file is missing or damaged, is of other items, or two items
+      share a Rec-ID.
   """
+  mend = "delete it to assign the Rec-IDs again"
+  known = {} if n_items is None else {"I": n_items}
+  saved = read_arrays(Path(path), mend, FORMS, MOST=2**31, **known)
+  tokens = saved["tokens"].astype(np.int32)
   try:
-    with (
-      Path(path).open("rb") as file,
-      np.load(file, allow_pickle=False) as archive,
-    ):
-      tokens, sizes = archive["tokens"], archive["vocabulary"]
-      order = archive["order"]
-  except Exception as error:  # zip, zlib and NumPy each raise their own kind
-    raise UserError(
-      f"{path}: damaged ({error}); delete it to assign the Rec-IDs again."
-    ) from error
-  try:
-    rec_ids = RecIds(tokens.astype(np.int32), tuple(int(v) for v in sizes))
+    rec_ids = RecIds(tokens, tuple(saved["vocabulary"].tolist()))
   except UserError as error:
     raise UserError(f"{path}: {error}") from error
-  if not np.array_equal(order, rec_ids.lexicographic_order):
+  if not np.array_equal(saved["order"], rec_ids.lexicographic_order):
     raise UserError(
       f"{path}: 'order' is not the lexicographic order of 'tokens'; delete the"
       " file to assign the Rec-IDs again."

@@ -10,17 +10,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from mmgrec_jax import config as configs
 from mmgrec_jax.data.dataset import SPLITS, TRAIN, Dataset
+from mmgrec_jax.data.pictures import open_picture
+from mmgrec_jax.errors import UserError
+from mmgrec_jax.files import AGAIN, read_json, read_json_lines
 from mmgrec_jax.recid import neighbours
 from mmgrec_jax.recid.assign import RecIds, load_rec_ids
 from mmgrec_jax.report import figures
 from mmgrec_jax.report.tables import SPLIT_NAMES
+from mmgrec_jax.stages.results import read_per_user, read_results
+from mmgrec_jax.stages.vectors import read_vectors
 
 USERS, SHOWN = 6, 8  # examples, and items of each
 THUMBNAIL = 96  # pixels
+
+# What is read of a run's files, as of `files.misfit`.
+HEALTH = {
+  "r2": float, "collision_rate": float, "largest_group": int,
+  "usage": [float], "perplexity": [float],
+}  # fmt: skip
+EPOCH = {"stage": str, "epoch": int, "loss": float, "valid": (float,)}
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c1f24; background: #fff;
@@ -42,17 +53,22 @@ ol, ul { margin: .2rem 0; padding-left: 1.4rem; } code { font-size: .9em; }
 
 
 def write_report(config: configs.Config, data: Dataset, folder: Path) -> Path:
-  """Reads a finished workdir; returns report.html's path."""
-  results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+  """Reads a finished workdir; returns report.html's path.
+
+  Raises:
+    UserError: a file of it is missing or damaged.
+  """
   split = config.evaluation.splits[-1]
+  results = read_results(config, folder)
+  *_, system = results[split]  # the run's own
   path = folder / "recids.npz"
-  rec_ids = load_rec_ids(path) if path.is_file() else None
+  rec_ids = load_rec_ids(path, data.n_items) if path.is_file() else None
   parts = [
     _section("Data", data_table(results["dataset"])),
     _section(f"Scores, {SPLIT_NAMES[split]} split", scores(results, split)),
     _section("Learning curves", curves(folder / "metrics.jsonl")),
-    _section("Rec-IDs", rec_id_health(rec_ids, folder)),
-    _section("Recommendations", examples(data, folder, split)),
+    _section("Rec-IDs", rec_id_health(config, data, rec_ids, folder)),
+    _section("Recommendations", examples(config, data, folder, system)),
     _section("Neighbours by Rec-ID", neighbourhoods(data, rec_ids)),
     _section("Time", seconds(results)),
     _section("Settings", settings(config, data)),
@@ -105,15 +121,19 @@ def scores(results: Mapping[str, Any], split: str) -> str:
 def curves(path: Path) -> str:
   if not path.is_file():
     return ""
-  lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+  lines = read_json_lines(path, AGAIN, EPOCH)
   return figures.svg(figures.learning_curves(lines)) if lines else ""
 
 
-def rec_id_health(rec_ids: RecIds | None, folder: Path) -> str:
+def rec_id_health(
+  config: configs.Config, data: Dataset, rec_ids: RecIds | None, folder: Path
+) -> str:
   health = folder / "recid_health.json"
   if rec_ids is None or not health.is_file():
     return ""
-  facts = json.loads(health.read_text(encoding="utf-8"))
+  facts = read_json(health, AGAIN, HEALTH)
+  if len(facts["usage"]) != len(facts["perplexity"]):
+    raise UserError(f"{health}: damaged (levels); {AGAIN}.")
   semantic_IxS = rec_ids.tokens_IxM[:, :-1]
   rows = [
     ("variance explained (R²)", f"{facts['r2']:.3f}"),
@@ -126,15 +146,14 @@ def rec_id_health(rec_ids: RecIds | None, folder: Path) -> str:
       )
     ),
   ]
-  with np.load(folder / "embed" / "vectors.npz", allow_pickle=False) as saved:
-    h = dict(saved).get("item")
   drawn = [
     figures.usage_bars(semantic_IxS, rec_ids.vocabulary[0]),
     figures.group_sizes(semantic_IxS),
   ]
   caption = ""
-  if h is not None:
-    drawn.append(figures.item_map(h, semantic_IxS[:, 0]))
+  if config.system != "tiger":  # which has no vectors
+    vectors = read_vectors(folder / "embed" / "vectors.npz", data)
+    drawn.append(figures.item_map(vectors["item"], semantic_IxS[:, 0]))
     caption = (
       '<p class="quiet">Items by the two principal axes of their vectors,'
       " coloured by their first token.</p>"
@@ -142,16 +161,17 @@ def rec_id_health(rec_ids: RecIds | None, folder: Path) -> str:
   return _table(["", ""], rows) + "".join(map(figures.svg, drawn)) + caption
 
 
-def examples(data: Dataset, folder: Path, split: str) -> str:
-  """Some users: their history, the run's list, hits marked."""
-  with np.load(folder / "per_user.npz", allow_pickle=False) as saved:
-    users = saved[f"{split}/users"]
-    lists = [n for n in saved if n.startswith(split) and n.endswith("/items")]
-    items_NxK = saved[lists[-1]]
+def examples(
+  config: configs.Config, data: Dataset, folder: Path, system: str
+) -> str:
+  """Some users: their history, a system's list, hits marked."""
+  split = config.evaluation.splits[-1]
+  per_user = read_per_user(data, folder, split, [system])
+  users, items_NxK = per_user["users"], per_user[f"{system}/items"]
   train, truth = data.rows(TRAIN), data.rows(SPLITS[split])
   cards = []
   for place in np.linspace(0, len(users) - 1, USERS).astype(int):
-    user = users[place]
+    user = int(users[place])
     seen, liked = train.of(user), set(truth.of(user).tolist())
     some = [_item(data, i) for i in seen[:: -(-len(seen) // SHOWN)]]
     found = "".join(
@@ -228,9 +248,8 @@ def _thumbnail(path: str) -> str:
   """The picture itself, small, inside the page."""
   packed = io.BytesIO()
   try:
-    with Image.open(path) as image:
-      small = image.convert("RGB")
-  except (OSError, ValueError):  # moved since the data set was made, or none
+    small = open_picture(Path(path))
+  except UserError:  # moved since the data set was made, or none
     return ""
   small.thumbnail((THUMBNAIL, THUMBNAIL))
   small.save(packed, "JPEG")

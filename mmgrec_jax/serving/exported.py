@@ -12,12 +12,23 @@ import jax
 import jax.export
 import numpy as np
 
-from mmgrec_jax.errors import UserError
+from mmgrec_jax.arrays import Form, check_arrays, read_arrays
+from mmgrec_jax.errors import UserError, first_line
 from mmgrec_jax.files import changed_file, read_json
 from mmgrec_jax.serving.recommendation import Catalogue, Recommendation
 
 PROGRAM, WEIGHTS, IDS = "program.jaxexport", "weights.npz", "ids.npz"
+FILES = (PROGRAM, WEIGHTS, IDS)
 ABOUT = "about.json"
+MEND = "export again"
+FORM = {"name": str, "k": int, "longest": int, "sha256": {str: str}}
+FORMS = {
+  "user_ids": Form(None, "U"),
+  "item_ids": Form(None, "I"),
+  "titles": Form(str, "I"),
+  "offset": Form(int, "U1"),
+  "seen": Form(int, "E", below="I"),
+}
 
 
 class ExportedRecommender:
@@ -41,19 +52,16 @@ class ExportedRecommender:
     about = _read_about(folder)
     self.k, self.longest = about["k"], about["longest"]
     self._batch = batch_size
-    program = (folder / PROGRAM).read_bytes()
-    self._call: Any = jax.jit(jax.export.deserialize(bytearray(program)).call)
-    with np.load(folder / WEIGHTS, allow_pickle=False) as saved:
-      self._weights = jax.device_put([saved[name] for name in saved])
-    with np.load(folder / IDS, allow_pickle=False) as saved:
-      self._offset, self._seen = saved["offset"], saved["seen"]
-      self.catalogue = Catalogue(
-        about["name"],
-        saved["user_ids"],
-        saved["item_ids"],
-        saved["titles"],
-        dict(saved).get("rec_ids"),
-      )
+    self._call, self._weights = _read_program(folder, self.longest)
+    ids = _read_ids(folder / IDS, self.longest)
+    self._offset, self._seen = ids["offset"], ids["seen"]
+    self.catalogue = Catalogue(
+      about["name"],
+      ids["user_ids"],
+      ids["item_ids"],
+      ids["titles"],
+      ids.get("rec_ids"),
+    )
 
   def recommend(self, users: Iterable[Hashable]) -> Iterator[Recommendation]:
     """The best items for each user of the data set, a batch at a time.
@@ -102,12 +110,54 @@ def _read_about(folder: Path) -> dict[str, Any]:
   path = folder / ABOUT
   if not path.is_file():
     raise UserError(f"{path}: not found; give a folder that export wrote.")
-  about = read_json(path, "export again")
-  types = {"name": str, "k": int, "longest": int, "sha256": dict}
-  for name, type_ in types.items():
-    if not isinstance(about.get(name), type_):
-      raise UserError(f"{path}: damaged ({name!r} is missing); export again.")
-  changed = changed_file(folder, about["sha256"])
+  about = read_json(path, MEND, FORM)
+  changed = changed_file(folder, about["sha256"], FILES)
   if changed:
-    raise UserError(f"{changed}: missing or damaged; export again.")
+    raise UserError(f"{changed}: missing or damaged; {MEND}.")
   return about
+
+
+def _read_program(folder: Path, longest: int) -> tuple[Any, list[jax.Array]]:
+  """What answers, of (weights, user_B, history_BxH), and the weights.
+
+  Raises:
+    UserError: they are damaged or do not fit together.
+  """
+  arrays, path = read_arrays(folder / WEIGHTS, MEND), folder / PROGRAM
+  try:
+    weights = jax.device_put([arrays[name] for name in sorted(arrays)])
+    program = jax.export.deserialize(bytearray(path.read_bytes()))
+    *of_weights, _, history = program.in_avals
+    fits = history.shape[1:] == (longest,)
+    fits &= _facts(of_weights) == _facts(weights)
+  except Exception as error:  # any, of flatbuffers and of JAX
+    reason = first_line(error)
+    raise UserError(f"{path}: damaged ({reason}); {MEND}.") from error
+  if not fits:
+    raise UserError(f"{path}: is of other weights or histories; {MEND}.")
+  return jax.jit(program.call), weights
+
+
+def _facts(arrays: Iterable[Any]) -> list[tuple]:
+  return [(array.shape, array.dtype) for array in arrays]
+
+
+def _read_ids(path: Path, longest: int) -> dict[str, np.ndarray]:
+  """Ids, titles, Rec-IDs and what each user has seen.
+
+  Raises:
+    UserError: they are damaged or do not fit together.
+  """
+  ids = read_arrays(path, MEND, FORMS)
+  if "rec_ids" in ids:
+    n_items = len(ids["item_ids"])
+    check_arrays(path, ids, MEND, {"rec_ids": Form(int, "IxM")}, I=n_items)
+  offset, lengths = ids["offset"], np.diff(ids["offset"])
+  if (
+    len(offset) != len(ids["user_ids"]) + 1
+    or (offset[0], offset[-1]) != (0, len(ids["seen"]))
+    or lengths.min(initial=0) < 0
+    or lengths.max(initial=0) > longest
+  ):
+    raise UserError(f"{path}: 'offset' does not fit; {MEND}.")
+  return ids

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmgrec_jax.arrays import write_arrays
 from mmgrec_jax.data.dataset import TRAIN, Dataset
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.files import write_folder
@@ -26,7 +27,9 @@ from mmgrec_jax.serving.trained import (
 from mmgrec_jax.serving.unseen import learn_map
 from mmgrec_jax.stages.content import save_content
 from mmgrec_jax.stages.embed import build_rqvae
+from mmgrec_jax.stages.item_item import read_matrix
 from mmgrec_jax.stages.load import normalised_features
+from mmgrec_jax.stages.vectors import VECTORS, read_vectors
 from mmgrec_jax.workdir import Workdir
 
 # Whose checkpoints go along.
@@ -64,8 +67,9 @@ def extend(
   """
   check_extends(run)
   match = match_rows(run.data, data)
-  with np.load(vectors_file(run), allow_pickle=False) as saved:
-    vectors = dict(saved)
+  extended = (run.folder / EXTENDED).is_file()
+  names = [*VECTORS, "mapped"] if extended else VECTORS
+  vectors = read_vectors(vectors_file(run), run.data, names)
   features = normalised_features(run.config, data, scale_of_I=match.item_I >= 0)
   vectors, mapped = later_vectors(run, data, features, match, vectors, boost)
   rec_ids = None
@@ -84,7 +88,7 @@ def extend(
   with write_folder(out) as scratch:
     folder = Workdir(scratch, config, data)
     path = vectors_file(Trained(scratch, config, data))
-    np.savez(path, allow_pickle=False, **vectors)
+    write_arrays(path, vectors)
     if rec_ids is not None:
       save_rec_ids(rec_ids, scratch / "recids.npz")
       for stage in STAGES:
@@ -204,7 +208,7 @@ def extend_rec_ids(run: Trained, h_item: np.ndarray, match: Match) -> RecIds:
   Raises:
     UserError: no Rec-IDs are left, or the quantizer's checkpoint is gone.
   """
-  published = load_rec_ids(run.folder / "recids.npz")
+  published = load_rec_ids(run.folder / "recids.npz", run.data.n_items)
   new_I = match.item_I < 0
   tokens_IxM = published.tokens_IxM[np.maximum(match.item_I, 0)]
   if new_I.any():
@@ -217,13 +221,13 @@ def extend_rec_ids(run: Trained, h_item: np.ndarray, match: Match) -> RecIds:
 
 def later_ease(run: Trained, match: Match, scratch: Path) -> None:
   """The run's matrix with rows and columns of zeros for new items."""
-  with np.load(run.folder / "item_item.npz", allow_pickle=False) as saved:
-    known_IxI = saved["weight_IxI"]
+  path = run.folder / "item_item.npz"
+  known_IxI = read_matrix(path, "ease", run.data.n_items)["weight_IxI"]
   (known_I,) = np.nonzero(match.item_I >= 0)
   row_I = match.item_I[known_I]
   weight_IxI = np.zeros((len(match.item_I),) * 2, np.float32)
   weight_IxI[np.ix_(known_I, known_I)] = known_IxI[np.ix_(row_I, row_I)]
-  np.savez(scratch / "item_item.npz", allow_pickle=False, weight_IxI=weight_IxI)
+  write_arrays(scratch / "item_item.npz", {"weight_IxI": weight_IxI})
 
 
 def reload_quantizer(run: Trained, width: int) -> tuple[Callable, np.ndarray]:

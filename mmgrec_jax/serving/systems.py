@@ -29,12 +29,13 @@ from mmgrec_jax.models import item_item
 from mmgrec_jax.models import settings as baselines
 from mmgrec_jax.serving.trained import (
   Trained,
-  read_vectors,
   reload_generator,
   rescored,
   vectors_file,
 )
+from mmgrec_jax.stages.item_item import read_matrix
 from mmgrec_jax.stages.rankers import Search, beams_of, users_at_a_time
+from mmgrec_jax.stages.vectors import read_vectors
 
 
 class Beams:
@@ -75,7 +76,8 @@ class InnerProduct:
   rec_ids = None
 
   def __init__(self, run: Trained):
-    self.vectors: Any = tuple(read_vectors(vectors_file(run)))
+    h = read_vectors(vectors_file(run), run.data)
+    self.vectors: Any = tuple(map(jnp.asarray, h.values()))
     self._users = users_to_rank_for(
       run.config.evaluation.batch_size, run.data.n_items
     )
@@ -116,8 +118,9 @@ class ItemItem:
     self._users = users_to_rank_for(
       run.config.evaluation.batch_size, run.data.n_items
     )
-    with np.load(run.folder / "item_item.npz", allow_pickle=False) as saved:
-      self._matrix = dict(saved)
+    self._matrix = read_matrix(
+      run.folder / "item_item.npz", run.config.system, run.data.n_items
+    )
 
   def users_at_a_time(self, k: int) -> int:
     del k

@@ -1,12 +1,10 @@
 """A trained run, read from its workdir; nothing is trained or written."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mmgrec_jax import config as configs
 from mmgrec_jax.data.dataset import Dataset
@@ -16,6 +14,7 @@ from mmgrec_jax.files import read_json
 from mmgrec_jax.models.generator import Generator, Vectors
 from mmgrec_jax.recid.assign import RecIds, load_rec_ids
 from mmgrec_jax.stages import generate, load, rankers, rescoring
+from mmgrec_jax.stages.vectors import VECTORS, read_vectors
 from mmgrec_jax.training.checkpoint import Checkpoints
 from mmgrec_jax.training.generating import init_params
 
@@ -102,11 +101,14 @@ def reload_generator(run: Trained) -> Reloaded:
   Re-scoring is left out: `rescored` adds it as the run has it.
 
   Raises:
-    UserError: there is no checkpoint.
+    UserError: there is no checkpoint, or a file is missing or damaged.
   """
-  rec_ids = load_rec_ids(run.folder / "recids.npz")
-  h = read_vectors(vectors_file(run))  # TIGER has none
-  vectors = Vectors(*h, tokens_IxM=jnp.asarray(rec_ids.tokens_IxM))
+  rec_ids = load_rec_ids(run.folder / "recids.npz", run.data.n_items)
+  names = () if run.config.system == "tiger" else VECTORS
+  h = read_vectors(vectors_file(run), run.data, names).values()
+  vectors = Vectors(
+    *map(jnp.asarray, h), tokens_IxM=jnp.asarray(rec_ids.tokens_IxM)
+  )
   model = generate.build_generator(run.config, run.data, rec_ids)
   shapes = jax.eval_shape(
     lambda: init_params(model, vectors, jax.random.key(0))
@@ -138,25 +140,16 @@ def vectors_file(run: Trained) -> Path:
   return run.folder / ("embed/vectors.npz" if embed else "vectors.npz")
 
 
-def read_vectors(path: Path) -> list[jax.Array]:
-  """h_user [U, D] and h_item [I, D], those of them that a file has."""
-  with np.load(path, allow_pickle=False) as saved:
-    return [jnp.asarray(saved[k]) for k in ("user", "item") if k in saved]
-
-
 def rescored(run: Trained, search: rankers.Search) -> rankers.Search:
   """With the mix that is best in rescore.json, if the run has one.
 
   Raises:
-    UserError: it is of an earlier version.
+    UserError: it is damaged or of an earlier version, or a file that has a
+      part in the mix is missing or damaged.
   """
-  path = run.folder / "rescore.json"
-  if not run.config.evaluation.get("rescore") or not path.is_file():
+  if not run.config.evaluation.get("rescore"):
     return search
-  found = json.loads(path.read_text(encoding="utf-8"))
-  if rescoring.EMBEDDING not in found:
-    raise UserError(
-      f"{path} is of an earlier version, which mixed less. Give the run's"
-      " command again, with another --workdir."
-    )
-  return rescoring.read_mix(run.folder, search, found)
+  found = rescoring.read_found(run.folder)
+  if found is None:
+    return search
+  return rescoring.read_mix(run.folder, search, found, run.data.n_items)

@@ -7,17 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from mmgrec_jax.arrays import write_arrays
 from mmgrec_jax.config import Config, model_name
 from mmgrec_jax.data import sampling
 from mmgrec_jax.data.dataset import TRAIN, Dataset
 from mmgrec_jax.evaluation.evaluate import evaluate
-from mmgrec_jax.files import is_made, write_arrays
+from mmgrec_jax.files import is_made
 from mmgrec_jax.graph import bipartite_graph
 from mmgrec_jax.models import collaborative, invrl
 from mmgrec_jax.models.table import build_model, objective_of
 from mmgrec_jax.stages.load import normalised_features, stage_key
 from mmgrec_jax.stages.rankers import inner_product_ranker
 from mmgrec_jax.stages.train import train
+from mmgrec_jax.stages.vectors import read_vectors
 from mmgrec_jax.training import parallel
 from mmgrec_jax.training.collaborative import collaborative_task
 from mmgrec_jax.training.invrl import mask_schedule, mask_task
@@ -49,8 +51,8 @@ def train_baseline(
   if not is_made(path):
     h_user, h_item = train_vectors(config, data, folder)
     write_arrays(path, {"user": h_user, "item": h_item})
-  with np.load(path, allow_pickle=False) as saved:
-    return saved["user"], saved["item"]
+  h_user, h_item = read_vectors(path, data).values()
+  return h_user, h_item
 
 
 def train_vectors(

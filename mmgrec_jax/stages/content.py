@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmgrec_jax.arrays import Form, check_arrays, read_arrays, write_arrays
 from mmgrec_jax.config import Config
 from mmgrec_jax.data.dataset import Dataset
-from mmgrec_jax.files import is_made, write_arrays
+from mmgrec_jax.files import AGAIN, is_made
 from mmgrec_jax.models.content import nearest_by_content
 from mmgrec_jax.nn.nearest import SparseRows
 from mmgrec_jax.stages.load import normalised_features
@@ -25,7 +26,7 @@ def make_content(
   path = folder.path / "content.npz"
   if not is_made(path):
     save_content(config, normalised_features(config, data), folder.path)
-  return read_content(path)
+  return read_content(path, data.n_items)
 
 
 def save_content(
@@ -46,11 +47,20 @@ def save_content(
   write_arrays(folder / "content.npz", arrays)
 
 
-def read_content(path: Path) -> dict[str, SparseRows]:
-  with np.load(path, allow_pickle=False) as saved:
-    arrays = {name: jnp.asarray(array) for name, array in saved.items()}
+def read_content(path: Path, n_items: int) -> dict[str, SparseRows]:
+  """Each modality's nearest others, by name of the score.
+
+  Raises:
+    UserError: the file is missing or damaged, or is of other items.
+  """
+  arrays = read_arrays(path, AGAIN)
   names = dict.fromkeys(name.rpartition("/")[0] for name in arrays)
+  forms = {}
+  for name in names:
+    forms[f"{name}/index"] = Form(int, "IxC", below="I")
+    forms[f"{name}/weight"] = Form(float, "IxC")
+  check_arrays(path, arrays, AGAIN, forms, I=n_items)
+  of = lambda name, part: jnp.asarray(arrays[f"{name}/{part}"])
   return {
-    name: SparseRows(arrays[f"{name}/index"], arrays[f"{name}/weight"])
-    for name in names
+    name: SparseRows(of(name, "index"), of(name, "weight")) for name in names
   }

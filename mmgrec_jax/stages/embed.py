@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmgrec_jax.arrays import write_arrays
 from mmgrec_jax.config import Config
 from mmgrec_jax.data import neighbours, sampling
 from mmgrec_jax.data.dataset import TRAIN, Dataset
 from mmgrec_jax.evaluation.evaluate import evaluate
-from mmgrec_jax.files import is_made, write_arrays
+from mmgrec_jax.files import is_made
 from mmgrec_jax.graph import bipartite_graph
 from mmgrec_jax.models.generator import Vectors
 from mmgrec_jax.models.graph_rqvae import RQVAE, GraphEncoder
@@ -17,6 +18,7 @@ from mmgrec_jax.stages.collaborative import train_vectors
 from mmgrec_jax.stages.load import joined_features, stage_key
 from mmgrec_jax.stages.rankers import inner_product_ranker
 from mmgrec_jax.stages.train import train
+from mmgrec_jax.stages.vectors import read_vectors
 from mmgrec_jax.training import embedding, parallel, quantizing
 from mmgrec_jax.training.loop import Schedule
 from mmgrec_jax.workdir import Workdir
@@ -41,8 +43,7 @@ def embed(config: Config, data: Dataset, folder: Workdir) -> Vectors:
     x = features if of_features else jnp.asarray(h_item)
     arrays = _train_rqvae(config, x, folder)
     write_arrays(path, {"user": h_user, "item": h_item, **arrays})
-  with np.load(path, allow_pickle=False) as saved:
-    return Vectors(jnp.asarray(saved["user"]), jnp.asarray(saved["item"]))
+  return Vectors(*map(jnp.asarray, read_vectors(path, data).values()))
 
 
 def _unit(h: np.ndarray) -> np.ndarray:

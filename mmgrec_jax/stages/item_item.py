@@ -4,9 +4,11 @@ MMGRec's re-scoring has ease's, too.
 """
 
 import time
+from pathlib import Path
 
 import numpy as np
 
+from mmgrec_jax.arrays import Form, read_arrays, write_arrays
 from mmgrec_jax.config import Config
 from mmgrec_jax.data.dataset import TRAIN, Dataset
 from mmgrec_jax.evaluation.ranking import (
@@ -14,9 +16,17 @@ from mmgrec_jax.evaluation.ranking import (
   rank_unseen,
   users_to_rank_for,
 )
-from mmgrec_jax.files import is_made, write_arrays
+from mmgrec_jax.files import AGAIN, is_made
 from mmgrec_jax.models import item_item
 from mmgrec_jax.workdir import Workdir
+
+FORMS = {
+  "itemknn": {
+    "index_IxC": Form(int, "IxC", below="I"),
+    "weight_IxC": Form(float, "IxC"),
+  },
+  "ease": {"weight_IxI": Form(float, "IxI")},
+}
 
 
 def make_matrix(
@@ -34,8 +44,16 @@ def make_matrix(
     matrix = make(data.rows(TRAIN), data.n_items, settings)
     write_arrays(path, dict(matrix))
     folder.note_seconds(system, time.monotonic() - started)
-  with np.load(path, allow_pickle=False) as saved:
-    return dict(saved)
+  return read_matrix(path, system, data.n_items)
+
+
+def read_matrix(path: Path, system: str, n_items: int) -> dict[str, np.ndarray]:
+  """A matrix that is made.
+
+  Raises:
+    UserError: the file is missing or damaged, or is of other items.
+  """
+  return read_arrays(path, AGAIN, FORMS[system], I=n_items)
 
 
 def item_item_ranker(config: Config, data: Dataset, k: int) -> Ranker:

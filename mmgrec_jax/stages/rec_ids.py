@@ -1,11 +1,10 @@
 """Stage 3: Rec-IDs, and whether they are worth the next stage."""
 
-import numpy as np
-
 from mmgrec_jax.config import Config
 from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.files import is_made
 from mmgrec_jax.recid import assign, hkmeans, quality
+from mmgrec_jax.stages.vectors import read_vectors
 from mmgrec_jax.workdir import Workdir
 
 
@@ -19,18 +18,19 @@ def make_rec_ids(
   """
   path = folder.path / "recids.npz"
   if is_made(path):
-    return assign.load_rec_ids(path)
+    return assign.load_rec_ids(path, data.n_items)
   vectors = folder.path / "embed" / "vectors.npz"
-  with np.load(vectors, allow_pickle=False) as file:
-    saved = dict(file)
-  semantic, r2 = saved["codes"], float(saved["r2"])
-  size = config.rqvae.codebook_size
   if config.recid.method == "hkmeans":
-    h_item, size = saved["item"], config.recid.branching
+    size = config.recid.branching
+    h_item = read_vectors(vectors, data, ["item"])["item"]
     semantic = hkmeans.hierarchical_kmeans(
       h_item, config.rqvae.levels, size, config.seed
     )
     r2 = quality.explained_by_groups(h_item, semantic)
+  else:
+    size = config.rqvae.codebook_size
+    saved = read_vectors(vectors, data, ["codes", "r2"], L=size)
+    semantic, r2 = saved["codes"], float(saved["r2"])
   report = quality.health_report(semantic, size, r2)
   print(quality.format_report(report))
   folder.write_json("recid_health.json", report)
@@ -40,4 +40,4 @@ def make_rec_ids(
     semantic, size, data.popularity(), config.recid.last_token, config.seed
   )
   assign.save_rec_ids(rec_ids, path)
-  return assign.load_rec_ids(path)
+  return assign.load_rec_ids(path, data.n_items)

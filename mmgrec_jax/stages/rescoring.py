@@ -19,12 +19,14 @@ import numpy as np
 from mmgrec_jax.config import Config
 from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.decoding.rescore import rescore
+from mmgrec_jax.errors import UserError
 from mmgrec_jax.evaluation.evaluate import countable_users, score_lists
 from mmgrec_jax.evaluation.ranking import Ranker
+from mmgrec_jax.files import AGAIN, check_json, is_made, read_json
 from mmgrec_jax.models.generator import Generator
 from mmgrec_jax.models.item_item import ease_gib
 from mmgrec_jax.stages.content import make_content, read_content
-from mmgrec_jax.stages.item_item import make_matrix
+from mmgrec_jax.stages.item_item import make_matrix, read_matrix
 from mmgrec_jax.stages.rankers import (
   Search,
   beam_ranker,
@@ -60,7 +62,8 @@ def rescored_beams(
   ease_IxI = _ease(config, data, folder)
   search = search._replace(content=tuple(content.values()), ease_IxI=ease_IxI)
   names = [EMBEDDING, *content] + [EASE] * (ease_IxI is not None)
-  found = folder.read_json("rescore.json")
+  made = is_made(folder.path / "rescore.json")
+  found = read_found(folder.path) if made else None
   if found is None:
     found = _recall_by_mix(config, data, model, search, names)
     folder.write_json("rescore.json", found)
@@ -85,8 +88,39 @@ def weights(found: Found) -> dict[str, float]:
   return {name: weight * part for name, part in _parts(found).items()}
 
 
-def read_mix(folder: Path, search: Search, found: Found) -> Search:
-  """A search with the best mix of a run in a folder: what has a part in it."""
+def read_found(folder: Path) -> Found | None:
+  """What rescore.json holds; None: there is none.
+
+  Raises:
+    UserError: it is damaged, or of an earlier version.
+  """
+  path = folder / "rescore.json"
+  if not path.is_file():
+    return None
+  found = read_json(path, AGAIN)
+  if EMBEDDING not in found:
+    raise UserError(
+      f"{path} is of an earlier version, which mixed less. Give the run's"
+      " command again, with another --workdir."
+    )
+  check_json(path, found, AGAIN, {str: {str: {str: float}}})
+  try:
+    weights(found)
+    for tried in found.values():
+      _recall(tried)
+  except ValueError as error:  # a share or weight that is none, or no mix
+    raise UserError(f"{path}: damaged ({error}); {AGAIN}.") from error
+  return found
+
+
+def read_mix(
+  folder: Path, search: Search, found: Found, n_items: int
+) -> Search:
+  """A search with the best mix of a run in a folder: what has a part in it.
+
+  Raises:
+    UserError: a file with a part is missing or damaged.
+  """
   joined = {
     name: weight
     for name, weight in weights(found).items()
@@ -94,11 +128,17 @@ def read_mix(folder: Path, search: Search, found: Found) -> Search:
   }
   alike = [name for name in joined if name not in (EMBEDDING, EASE)]
   if alike:
-    content = read_content(folder / "content.npz")
+    content = read_content(folder / "content.npz", n_items)
+    for name in alike:
+      if name not in content:
+        raise UserError(
+          f"{folder / 'content.npz'}: has no {name!r}, which has a part in"
+          f" rescore.json; {AGAIN}."
+        )
     search = search._replace(content=tuple(content[name] for name in alike))
   if EASE in joined:
-    with np.load(folder / "item_item.npz", allow_pickle=False) as saved:
-      search = search._replace(ease_IxI=_known(saved["weight_IxI"]))
+    matrix = read_matrix(folder / "item_item.npz", "ease", n_items)
+    search = search._replace(ease_IxI=_known(matrix["weight_IxI"]))
   return search._replace(weight_J=np.array([*joined.values()], np.float32))
 
 

@@ -1,22 +1,35 @@
 """Stage 5: every system on the same users, written and shown."""
 
 import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from mmgrec_jax.arrays import Form, check_arrays, read_arrays, write_arrays
 from mmgrec_jax.config import Config
-from mmgrec_jax.data.dataset import Dataset
+from mmgrec_jax.data.dataset import SPLITS, Dataset
 from mmgrec_jax.evaluation.evaluate import (
   chance,
   countable_users,
   score_lists,
 )
 from mmgrec_jax.evaluation.ranking import Ranker
-from mmgrec_jax.files import write_arrays
+from mmgrec_jax.files import AGAIN, read_json
 from mmgrec_jax.report import tables
 from mmgrec_jax.training import parallel
 from mmgrec_jax.workdir import Workdir
+
+# What results.json says of the data set, as of `files.misfit`.
+FACTS = {
+  "name": str, "modalities": {str: int}, "density": float,
+  **dict.fromkeys(
+    ("users", "items", "interactions", *SPLITS, "longest_history",
+     "users_without_train", "items_without_train"), int
+  ),
+}  # fmt: skip
 
 
 def popularity_vectors(data: Dataset):
@@ -65,6 +78,59 @@ def report_results(
   folder.write_json("results.json", results)
   _show(config, data, results, users, lists[list(systems)[-1]])
   return results
+
+
+def read_results(config: Config, folder: Path) -> dict[str, Any]:
+  """What results.json holds.
+
+  Raises:
+    UserError: it is missing or damaged.
+  """
+  cutoffs = config.evaluation.cutoffs
+  names = [f"{metric}@{k}" for k in cutoffs for metric in ("recall", "ndcg")]
+  scores = dict.fromkeys(names, float)
+  form = {
+    "dataset": FACTS,
+    "seconds": {str: float},
+    "seconds_per_1000_users": {str: float},
+  }
+  for split in config.evaluation.splits:
+    form[split] = {str: scores, "popularity": scores}
+  return read_json(folder / "results.json", AGAIN, form)
+
+
+def read_per_user(
+  data: Dataset, folder: Path, split: str, systems: Iterable[str]
+) -> dict[str, np.ndarray]:
+  """What per_user.npz holds of a split, without its name.
+
+  Args:
+    systems: those that it must have lists of.
+
+  Returns:
+    users [N], and of each system its lists `<system>/items` [N, K], -1 = ended
+    early, and its metrics [N].
+
+  Raises:
+    UserError: it is missing or damaged, or is of other data.
+  """
+  path = folder / "per_user.npz"
+  arrays = read_arrays(path, AGAIN)
+  arrays = {
+    name.removeprefix(f"{split}/"): array
+    for name, array in arrays.items()
+    if name.startswith(f"{split}/")
+  }
+  sizes = {"U": data.n_users, "I": data.n_items}
+  forms = {"users": Form(int, "N", below="U")}
+  check_arrays(path, arrays, AGAIN, forms, **sizes)
+  lists = Form(int, "NxK", below="I", least=-1)
+  needed = [f"{system}/items" for system in systems]
+  for name in dict.fromkeys([*arrays, *needed]).keys() - {"users"}:
+    form = lists if name.endswith("/items") else Form(float, "N")
+    N = len(arrays["users"])
+    check_arrays(path, arrays, AGAIN, {name: form}, N=N, **sizes)
+  return arrays
 
 
 def _seconds_per_1000(ranker: Ranker, params, users: np.ndarray) -> float:

@@ -1,7 +1,6 @@
 """Checkpoints: the last state and the best parameters, saved together."""
 
 import contextlib
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from mmgrec_jax import hosts
+from mmgrec_jax import arrays, hosts
 from mmgrec_jax.errors import UserError, first_line
 
 
@@ -20,13 +19,8 @@ class SaveFailed(RuntimeError):
 
 def digest(tree: Any) -> str:
   """SHA-256 of a pytree's places, types, shapes and numbers, in hex."""
-  found = hashlib.sha256()
-  for place, leaf in jax.tree_util.tree_leaves_with_path(tree):
-    array = np.asarray(leaf)
-    about = f"{jax.tree_util.keystr(place)} {array.dtype} {array.shape}"
-    found.update(about.encode())
-    found.update(np.ascontiguousarray(array).view(np.uint8).data)
-  return found.hexdigest()
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return arrays.digest({jax.tree_util.keystr(k): leaf for k, leaf in leaves})
 
 
 class Checkpoints:

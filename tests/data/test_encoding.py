@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from mmgrec_jax.arrays import read_arrays, write_arrays
 from mmgrec_jax.data import encoding
 from mmgrec_jax.data.encoding import Encoder, encode_items, forget
 from mmgrec_jax.errors import UserError
@@ -131,6 +132,16 @@ def test_a_damaged_chunk_is_named(tmp_path):
   chunk.write_bytes(chunk.read_bytes()[:50])
   with pytest.raises(UserError, match=rf"{chunk.name}: damaged .*delete it"):
     encode_items(Fake().encoder, IDS, TEXTS, tmp_path)
+
+
+def test_a_chunk_of_another_width_is_named(tmp_path):
+  killed(tmp_path, dies_at=2)
+  first, second = sorted(tmp_path.iterdir())
+  chunk = read_arrays(second, "")
+  write_arrays(second, chunk | {"vector": chunk["vector"][:, :1]})
+  with pytest.raises(UserError, match=rf"{second.name}: 'vector' .*D = 2 was"):
+    encode_items(Fake().encoder, IDS, TEXTS, tmp_path)
+  assert first.is_file()
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):

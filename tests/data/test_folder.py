@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -83,9 +84,23 @@ def test_a_bit_that_turned_is_found_in_every_file(tmp_path, small_data):
     changed = bytearray(whole)
     changed[-1] ^= 1
     file.write_bytes(changed)
-    with pytest.raises(UserError, match=f"{file.name}: missing, damaged or"):
+    with pytest.raises(UserError, match=f"{file.name}: missing, damaged, "):
       load_dataset(tmp_path)
     file.write_bytes(whole)
+  feature = tmp_path / "feat_late.npy"
+  np.save(feature, np.ones((small_data.n_items, 2)))
+  with pytest.raises(UserError, match="feat_late.npy: missing, .* added"):
+    load_dataset(tmp_path)
+  feature.unlink()
+  meta = json.loads((tmp_path / "meta.json").read_text())
+  for digests in ({}, meta["sha256"] | {"\0": ""}, {"x" * 999: ""}, [], None):
+    stripped = {**meta, "sha256": digests}
+    (tmp_path / "meta.json").write_text(json.dumps(stripped))
+    if digests is None:  # a folder made by hand
+      load_dataset(tmp_path)
+      continue
+    with pytest.raises(UserError, match="delete .*meta.json|or delete it"):
+      load_dataset(tmp_path)
   (tmp_path / "meta.json").write_text('{"name":')
   with pytest.raises(UserError, match="meta.json: damaged"):
     load_dataset(tmp_path)

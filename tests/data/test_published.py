@@ -146,6 +146,40 @@ def test_word_numbers_become_a_bag_of_words(tmp_path):
   assert not text[[2, 4]].any()
 
 
+@pytest.mark.parametrize("words", [
+  [[0, 0, -1], [7, 8, 9]], [[0, 0, 2**40], [7, 8, 9]], [[0, 1], [7, 7]],
+  [[], []],
+])  # fmt: skip
+def test_word_numbers_of_no_items_or_of_one_word_are_refused(tmp_path, words):
+  write_lists(tmp_path, ("val.npy", "test.npy"), offset=0)
+  np.save(tmp_path / "v_feat.npy", VISUAL)
+  np.save(tmp_path / "t_feat.npy", np.array(words, np.int64))
+  with pytest.raises(UserError, match="t_feat.npy: its item numbers go from"):
+    read(tmp_path, "mmgcn")
+
+
+def test_numbers_larger_than_any_are_refused(tmp_path):
+  for name in ("train", "val", "test"):
+    (tmp_path / f"{name}.json").write_text(f'{{"0": [{10**30}]}}')
+  with pytest.raises(UserError, match="train.json: not of the form"):
+    read(tmp_path, "mmssl")
+
+
+@pytest.mark.parametrize("users", [{}, {"a": [4]}, {None: [4]}])
+def test_a_table_of_users_that_names_none_is_no_crash(tmp_path, users):
+  write_lists(tmp_path, ("val.npy", "test.npy"), offset=0)
+  (tmp_path / "train.npy").unlink()
+  np.save(tmp_path / "train.npy", [[0, 40], [1, 41]])
+  for name in ("val", "test"):
+    np.save(tmp_path / f"{name}.npy", [[0, 41]])
+  np.save(tmp_path / "user_item_dict.npy", users, allow_pickle=True)
+  if users:
+    with pytest.raises(UserError, match="user_item_dict.npy: holds a dict"):
+      read(tmp_path, "mmgcn")
+  else:
+    assert read(tmp_path, "mmgcn").n_users == 2
+
+
 def test_a_tensor_without_torch_says_what_to_install(tmp_path, monkeypatch):
   write_lists(tmp_path, ("val.npy", "test.npy"), offset=0)
   (tmp_path / "feat_v.pt").write_bytes(b"PK")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import compare, compare_report, runs
+from mmgrec_jax.arrays import write_arrays
 from mmgrec_jax.errors import UserError
 
 # Of ml_collections, when it reads a config file in this process.
@@ -202,7 +203,7 @@ def finished(tmp_path):
     }
     (folder / "results.json").write_text(json.dumps(results))
     arrays = {f"test/{s}/recall@10": np.array(r) for s, r in recalls.items()}
-    np.savez(folder / "per_user.npz", allow_pickle=False, **arrays)
+    write_arrays(folder / "per_user.npz", arrays)
     return runs.Run(row, system or row, seed, folder, [])
 
   return make

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from mmgrec_jax.arrays import write_arrays
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.recid import assign
 
@@ -78,25 +79,32 @@ def test_save_and_load_keep_ids_and_check_them(tmp_path, rng):
   assert np.array_equal(back.tokens_IxM, ids.tokens_IxM)
   assert back.vocabulary == ids.vocabulary
 
-  shared = ids.tokens_IxM.copy()
-  shared[7] = shared[3]
-  order, vocabulary = ids.lexicographic_order, np.array(ids.vocabulary)
-  np.savez(path, tokens=shared, vocabulary=vocabulary, order=order)
-  with pytest.raises(UserError, match="belongs to item rows 3 and 7"):
-    assign.load_rec_ids(path)
+  shared, high = ids.tokens_IxM.copy(), ids.tokens_IxM.copy()
+  shared[7], high[5, 1] = shared[3], 3
+  order = ids.lexicographic_order
+  for changes, says in [
+    ({"tokens": shared}, "belongs to item rows 3 and 7"),
+    ({"tokens": high}, "item row 5 has token 3 at level 2"),
+    ({"tokens": ids.tokens_IxM.astype(str)}, "'tokens' is <U11 of shape"),
+    ({"tokens": ids.tokens_IxM[0]}, r"'tokens' is int32 of shape \(4,\)"),
+    ({"vocabulary": np.arange(2, 5)}, r"of \[M\], M = 4 was written"),
+    ({"vocabulary": np.zeros(4, int)}, "values from 0 to 0, outside 1"),
+    ({"order": order[::-1]}, "'order' is not the lexicographic"),
+    ({"order": order[1:]}, r"of \[I\], I = 40 was written; delete it"),
+  ]:
+    arrays = {
+      "tokens": ids.tokens_IxM,
+      "vocabulary": np.array(ids.vocabulary),
+      "order": order,
+    }
+    write_arrays(path, arrays | changes)
+    with pytest.raises(UserError, match=f"recids.npz: .*{says}"):
+      assign.load_rec_ids(path)
 
-  np.savez(
-    path, tokens=ids.tokens_IxM, vocabulary=vocabulary, order=order[::-1]
-  )
-  with pytest.raises(UserError, match="'order' is not the lexicographic"):
-    assign.load_rec_ids(path)
 
-  high = ids.tokens_IxM.copy()
-  high[5, 1] = 3
-  np.savez(path, tokens=high, vocabulary=vocabulary, order=order)
-  with pytest.raises(UserError, match="item row 5 has token 3 at level 2"):
-    assign.load_rec_ids(path)
-
-  path.write_bytes(path.read_bytes()[:100])
-  with pytest.raises(UserError, match="damaged"):
-    assign.load_rec_ids(path)
+def test_rec_ids_of_other_items_are_refused(tmp_path):
+  ids = assign.assign_rec_ids(np.zeros((5, 3), int), 1, np.arange(5))
+  assign.save_rec_ids(ids, tmp_path / "recids.npz")
+  assert len(assign.load_rec_ids(tmp_path / "recids.npz", 5).tokens_IxM) == 5
+  with pytest.raises(UserError, match="'tokens' is int32 .*I = 6"):
+    assign.load_rec_ids(tmp_path / "recids.npz", 6)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmgrec_jax.arrays import read_arrays, write_arrays
+from mmgrec_jax.errors import UserError
 from mmgrec_jax.report import figures, page
 from mmgrec_jax.serving.trained import open_workdir
 
@@ -110,6 +112,44 @@ def test_pictures_are_in_the_page_where_they_are(report_of, tmp_path):
   assert Outline(text).open == []
   assert len(page._thumbnail(str(paths[0]))) < 3000
   assert page._thumbnail(str(paths[20])) == page._thumbnail("") == ""
+
+
+@pytest.mark.parametrize(
+  ("name", "text", "says"),
+  [
+    ("results.json", "{}", "'dataset' is missing or wrong"),
+    ("results.json", "", "results.json: damaged"),
+    ("metrics.jsonl", '{"stage": "generate"}', "'epoch' is missing or wrong"),
+    ("metrics.jsonl", '{"stage":', "metrics.jsonl: damaged"),
+    ("recid_health.json", '{"r2": "high"}', "'r2' is missing or wrong"),
+    ("per_user.npz", "", "per_user.npz: damaged"),
+    ("recids.npz", "", "recids.npz: damaged"),
+    ("embed/vectors.npz", "", "vectors.npz: damaged"),
+  ],
+)
+def test_a_damaged_file_is_named(report_of, tmp_path, name, text, says):
+  (tmp_path / "run" / name).write_text(text)
+  with pytest.raises(UserError, match=f"{says}.*; delete it"):
+    report_of()
+
+
+def test_levels_without_a_partner_are_named(report_of, tmp_path):
+  path = tmp_path / "run" / "recid_health.json"
+  health = json.loads(path.read_text())
+  path.write_text(json.dumps({**health, "usage": health["usage"][1:]}))
+  with pytest.raises(UserError, match="recid_health.json: damaged .levels"):
+    report_of()
+
+
+def test_lists_of_other_data_are_named(report_of, tmp_path):
+  path = tmp_path / "run" / "per_user.npz"
+  arrays = read_arrays(path, "")
+  write_arrays(path, arrays | {"valid/users": arrays["valid/users"] + 40})
+  with pytest.raises(UserError, match="'users' has values from .* 0..39"):
+    report_of()
+  write_arrays(path, {k: v for k, v in arrays.items() if "mmgrec" not in k})
+  with pytest.raises(UserError, match="no 'mmgrec/items'"):
+    report_of()
 
 
 def test_many_items_are_drawn_as_a_part_of_them(rng, monkeypatch):

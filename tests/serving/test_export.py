@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -6,7 +7,9 @@ import numpy as np
 import pytest
 
 from mmgrec_jax import Recommender, export
+from mmgrec_jax.arrays import read_arrays, write_arrays
 from mmgrec_jax.errors import UserError
+from mmgrec_jax.files import sha256
 from mmgrec_jax.serving.exported import ExportedRecommender
 
 pytestmark = pytest.mark.usefixtures("one_device")
@@ -77,6 +80,67 @@ def test_a_damaged_or_missing_file_is_named(served, tmp_path):
   weights.unlink()
   with pytest.raises(UserError, match="weights.npz: missing or damaged"):
     ExportedRecommender(tmp_path)
+
+
+def test_a_file_without_a_checksum_is_refused(served, tmp_path):
+  _, folder = served
+  copy = shutil.copytree(folder, tmp_path / "copy")
+  about = json.loads((copy / "about.json").read_text())
+  for name in about["sha256"]:
+    digests = {k: v for k, v in about["sha256"].items() if k != name}
+    stripped = json.dumps({**about, "sha256": digests})
+    (copy / "about.json").write_text(stripped)
+    with pytest.raises(UserError, match=f"{name}: missing or damaged"):
+      ExportedRecommender(copy)
+
+
+def changed(folder, name, change):
+  """An .npz of it with other arrays, and its checksum; about.json follows."""
+  arrays = read_arrays(folder / name, "")
+  write_arrays(folder / name, change(arrays))
+  signed(folder, name)
+
+
+def signed(folder, name):
+  about = json.loads((folder / "about.json").read_text())
+  about["sha256"][name] = sha256(folder / name)
+  (folder / "about.json").write_text(json.dumps(about))
+
+
+@pytest.mark.parametrize(
+  ("name", "change", "says"),
+  [
+    ("ids.npz", lambda a: a | {"titles": a["titles"][1:]}, "'titles' is"),
+    ("ids.npz", lambda a: a | {"offset": a["offset"][1:]}, "'offset' does not"),
+    ("ids.npz", lambda a: a | {"offset": a["offset"][::-1]}, "'offset' does"),
+    ("ids.npz", lambda a: a | {"seen": a["seen"] + 30}, "'seen' has values"),
+    (
+      "ids.npz",
+      lambda a: a | {"rec_ids": np.zeros((3, 4), int)},
+      "'rec_ids' is int64",
+    ),
+    ("weights.npz", lambda a: {"0000": a["0000"]}, "of other weights"),
+    ("weights.npz", lambda a: a | {"0000": np.array("x")}, "damaged"),
+  ],
+)
+def test_arrays_that_do_not_fit_together_are_named(
+  baseline_runs, name, change, says, tmp_path
+):
+  folder = tmp_path / "out"
+  flags = [f"--workdir={baseline_runs / 'itemknn'}", f"--out={folder}"]
+  assert export.main([*flags, "--platforms=cpu"]) == 0
+  changed(folder, name, change)
+  with pytest.raises(UserError, match=says):
+    ExportedRecommender(folder)
+
+
+def test_a_program_that_is_none_or_another_is_named(served, tmp_path):
+  _, folder = served
+  copy = shutil.copytree(folder, tmp_path / "copy")
+  (copy / "program.jaxexport").write_bytes(b"no program")
+  signed(copy, "program.jaxexport")
+  with pytest.raises(UserError, match="program.jaxexport: damaged"):
+    ExportedRecommender(copy)
 
 
 @pytest.mark.parametrize(

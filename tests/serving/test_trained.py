@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from mmgrec_jax.arrays import write_arrays
 from mmgrec_jax.config import default_config
 from mmgrec_jax.data.folder import save_dataset
 from mmgrec_jax.errors import UserError
@@ -62,9 +63,10 @@ def test_re_scoring_reads_what_has_a_part_in_the_best_mix(tmp_path, small_data):
   assert less.weight_J.tolist() == [8.0]
   assert less.ease_IxI is None and less.content == ()
 
-  ease_IxI = np.array([[0, 1, 0], [2, 0, 0], [0, 0, 0]], np.float32)
-  np.savez(tmp_path / "item_item.npz", weight_IxI=ease_IxI)
-  features = {"a": np.eye(3, 2), "b": np.ones((3, 2), np.float32)}
+  n = small_data.n_items
+  ease_IxI = np.eye(n, k=1, dtype=np.float32)
+  write_arrays(tmp_path / "item_item.npz", {"weight_IxI": ease_IxI})
+  features = {"a": np.eye(n, 2), "b": np.ones((n, 2), np.float32)}
   content.save_content(run.config, features, tmp_path)
   all_of_it = found(
     **alone,
@@ -73,10 +75,10 @@ def test_re_scoring_reads_what_has_a_part_in_the_best_mix(tmp_path, small_data):
     **ease("0.25", 0.4),
   )
   assert all_of_it.weight_J.tolist() == [3.0, 3.0, 2.0]
-  ease_IxI[:, 2] = np.nan  # It says nothing of an item without users.
+  ease_IxI[:, 0] = np.nan  # It says nothing of an item without users.
   np.testing.assert_array_equal(all_of_it.ease_IxI, ease_IxI)
   (rows,) = all_of_it.content
-  np.testing.assert_allclose(rows.weight_RxC.sum(axis=1), 1)
+  np.testing.assert_allclose(rows.weight_RxC.sum(axis=1), 1, rtol=1e-6)
   run.config.evaluation.rescore = ()
   assert trained.rescored(run, beams) is beams
 
@@ -87,4 +89,37 @@ def test_the_mix_of_an_earlier_version_is_an_error_that_says_so(
   run = trained.Trained(tmp_path, default_config(), small_data)
   (tmp_path / "rescore.json").write_text('{"0.0": {"2.0": 0.3}}')
   with pytest.raises(UserError, match="rescore.json is of an earlier version"):
+    trained.rescored(run, Search(None, None, None))
+
+
+@pytest.mark.parametrize(
+  ("found", "says"),
+  [
+    ("{", "rescore.json: damaged"),
+    ('{"embedding": {}}', "rescore.json: damaged"),
+    ('{"embedding": {"all": {"2.0": 0.3}}}', "rescore.json: damaged"),
+    ('{"embedding": {"1.0": {"2.0": NaN}}}', r"'embedding.1.0.2.0' is missing"),
+    (
+      '{"embedding": {"1.0": {"2.0": 0.3}}, "x": {"0.5": {"2.0": 0.3}}}',
+      "content.npz: not found",
+    ),
+    (
+      '{"embedding": {"1.0": {"2.0": 0.3}}, "ease": {"0.5": {"2.0": 0.3}}}',
+      "item_item.npz: not found",
+    ),
+  ],
+)
+def test_a_damaged_mix_is_named(found, says, tmp_path, small_data):
+  run = trained.Trained(tmp_path, default_config(), small_data)
+  (tmp_path / "rescore.json").write_text(found)
+  with pytest.raises(UserError, match=says):
+    trained.rescored(run, Search(None, None, None))
+
+
+def test_content_that_lacks_a_part_of_the_mix_is_named(tmp_path, small_data):
+  run = trained.Trained(tmp_path, default_config(), small_data)
+  content.save_content(run.config, {"a": np.eye(30, 2)}, tmp_path)
+  mix = {"embedding": {"1.0": {"2.0": 0.3}}, "b": {"0.5": {"2.0": 0.3}}}
+  (tmp_path / "rescore.json").write_text(json.dumps(mix))
+  with pytest.raises(UserError, match=r"content.npz: has no 'b', which has"):
     trained.rescored(run, Search(None, None, None))

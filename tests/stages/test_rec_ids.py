@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from mmgrec_jax.arrays import write_arrays
 from mmgrec_jax.config import default_config
 from mmgrec_jax.errors import UserError
-from mmgrec_jax.files import write_arrays
 from mmgrec_jax.recid.quality import explained_by_groups
 from mmgrec_jax.stages.rec_ids import make_rec_ids
 from mmgrec_jax.workdir import Workdir

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from readme import BLOCKS, ROOT, as_python_m, commands, written
+from readme import BLOCKS, ROOT, TEXT, as_python_m, commands, written
 
 from mmgrec_jax.data.folder import load_dataset
 
@@ -195,13 +195,20 @@ def test_the_python_code_runs(small_data):
 
 
 @pytest.mark.usefixtures("here")
-def test_the_demo_is_the_command_that_its_config_names():
+def test_a_dry_run_of_the_demo_names_every_stage_and_writes_nothing():
   makefile = (ROOT / "Makefile").read_text()
   config = (ROOT / "configs" / "ml100k.py").read_text()
   (demo,) = re.findall(r"(?m)^demo:.*\n\t\$\(BIN\)/(python -m .*)$", makefile)
   assert f"          {demo}\n" in config and "make demo, or" in config
-  (made,) = re.findall(r"-m mmgrec_jax\.data\.ml100k --out=(\S+)", makefile)
-  assert f"{made}/meta.json: " in makefile
-  assert Path(made, "meta.json").is_file()
-  shown = run_main(demo, "--dry_run")
-  assert "ml100k" not in shown and "Nothing was written." in shown
+  assert "make demo     # MovieLens-100K: trains" in TEXT
+  (data,) = re.findall(r"-m mmgrec_jax\.data\.ml100k --out=(\S+)", makefile)
+  assert f"demo: .venv/ready {data}/meta.json" in makefile
+  assert Path(data).is_dir()  # the small one
+  files = lambda: {p: p.stat().st_mtime_ns for p in Path().rglob("*")}
+  before = files()
+  lines = run_main(demo, "--dry_run").splitlines()
+  assert files() == before
+  stages = [line.partition(":")[0] for line in lines[-4:-1]]
+  assert stages == ["lattice", "rqvae", "generate"]
+  assert "100 steps of" in lines[-3] and ", 1 validations of" in lines[-3]
+  assert lines[-1].endswith("Nothing was written.")

@@ -31,6 +31,9 @@ def join(
   """
   import jax
 
+  # It takes SIGTERM for itself, and nothing here asks it; between stages a
+  # signal would be lost.
+  jax.config.update("jax_enable_preemption_service", False)
   try:
     jax.distributed.initialize(address, processes, process)
   except Exception as error:  # ValueError, RuntimeError, of each cluster's kind

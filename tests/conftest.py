@@ -145,16 +145,28 @@ def one_device(monkeypatch):
 
 @pytest.fixture
 def lower_elsewhere():
-  """Lowers a task's epoch plan and step for TPU and CUDA; returns the text."""
+  """Lowers a program of all devices for TPU and CUDA; returns the text."""
 
-  def lower(task):
-    def program(state, data, key):
-      key = jax.random.wrap_key_data(key)
-      return task.step(state, data, task.plan(data, key), key)
+  def lower(program, *args, static_argnums=()):
+    # In a jit, for what pmap returns cannot be exported.
+    program = jax.jit(program, static_argnums=static_argnums)
+    lowered = jax.export.export(program, platforms=("tpu", "cuda"))(*args)
+    assert lowered.nr_devices == 4
+    return lowered.mlir_module()
 
-    key = jax.random.key_data(jax.random.key(0))
-    lowered = jax.export.export(jax.jit(program), platforms=("tpu", "cuda"))
-    return lowered(task.init(), task.data, key).mlir_module()
+  return lower
+
+
+@pytest.fixture
+def lower_steps(lower_elsewhere):
+  """Lowers a task's training as `fit` has it: so many steps in one program."""
+
+  def lower(task, state):
+    run = parallel.run_steps(task.step, task.plan, task.steps_per_epoch)
+    placed = map(parallel.replicate, (state, task.data))
+    text = lower_elsewhere(run, *placed, jax.random.key(0), 2, static_argnums=3)
+    assert "stablehlo.while" in text
+    return text
 
   return lower
 

@@ -10,10 +10,21 @@
 #SBATCH --ntasks-per-node=1
 #SBATCH --gpus-per-node=8
 #SBATCH --time=04:00:00
-#SBATCH --signal=B:TERM@120
+# To the processes themselves. What is sent to srun kills them, unsaved; so no B:
+#SBATCH --signal=TERM@120
 #SBATCH --requeue
 #SBATCH --open-mode=append
 set -euo pipefail
+
+if [[ " $*" != *" --workdir"[=\ ]* ]]; then
+  echo "give --workdir=FOLDER, on storage that all nodes see." >&2
+  exit 2
+fi
+gpus=${SLURM_GPUS_ON_NODE:-0}
+if ((gpus > 0)); then # else JAX would take one for each process
+  JAX_LOCAL_DEVICE_IDS=$(seq -s, 0 $((gpus - 1)))
+  export JAX_LOCAL_DEVICE_IDS
+fi
 
 python=${PYTHON:-.venv/bin/python}
 command=(srun --kill-on-bad-exit=1 "$python" -m mmgrec_jax.main --multihost "$@")
@@ -23,15 +34,10 @@ if [[ -n ${DRY_RUN:-} ]]; then
   exit
 fi
 
-# bash hands signals to nobody while it waits in the foreground.
-"${command[@]}" &
-trap 'kill -TERM $!' TERM
+# Its exit code is the highest of all processes. They leave JAX together, once
+# all have saved, so that the first to end takes nothing from the others.
 code=0
-wait $! || code=$?
-if ((code > 128)); then # the wait was cut short, the run is still saving
-  code=0
-  wait $! || code=$?
-fi
+"${command[@]}" || code=$?
 if ((code == 143)); then
   scontrol requeue "$SLURM_JOB_ID"
 fi

@@ -11,6 +11,10 @@
 set -euo pipefail
 
 : "${TPU:?name of the TPU VM}" "${ZONE:?its zone}"
+if [[ " $*" != *" --workdir"[=\ ]* ]]; then
+  echo "give --workdir=FOLDER, on storage that all hosts see." >&2
+  exit 2
+fi
 printf -v flags '%q ' "$@"
 command=(
   gcloud compute tpus tpu-vm ssh "$TPU" --zone="$ZONE" --worker=all

@@ -1,5 +1,6 @@
 """Training of the generator: cross-entropy of Rec-ID tokens (paper §3.4)."""
 
+import functools
 from typing import Any
 
 import jax
@@ -132,13 +133,13 @@ def generator_loss(
 def init_params(model: Generator, vectors: Vectors, key: jax.Array) -> Any:
   """The parameters that training starts from."""
   sample = jnp.zeros((1, 1), jnp.int32)
-  return model.init(
+  init = jax.jit(functools.partial(model.init, train=False))
+  return init(
     key,
     vectors,
     sample[0],
     sample,
     jnp.zeros((1, 1, model.levels), jnp.int32),
-    train=False,
     profile_BxD=jnp.zeros((1, model.width)) if model.user_token else None,
   )["params"]
 

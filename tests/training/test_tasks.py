@@ -34,17 +34,6 @@ def test_any_number_of_devices_makes_the_same_parameters(
   assert_trees(four.extra, one.extra, atol=2e-4)
 
 
-@pytest.mark.parametrize("kind", ["generator", "embedding"])
-def test_steps_lower_for_tpu_and_cuda(
-  kind, make_generator_task, make_embedding_task, lower_elsewhere
-):
-  task = {
-    "generator": make_generator_task,
-    "embedding": lambda: make_embedding_task(graph="segment"),
-  }[kind]()
-  assert "stablehlo" in lower_elsewhere(task)
-
-
 def test_generator_loss_falls_and_is_logged_by_level(
   make_generator_task, train
 ):

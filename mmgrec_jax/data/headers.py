@@ -126,7 +126,7 @@ def _decoded(path: Path, file: Iterable[bytes]) -> Iterable[str]:
 def _first_record(path: Path) -> dict:
   try:
     record = json.loads(_first_line(path))
-  except json.JSONDecodeError:
+  except (ValueError, RecursionError):
     record = None
   if not isinstance(record, dict):
     raise UserError(
@@ -149,7 +149,7 @@ def _bad_json(path: Path, lines: Iterable[str]) -> str | None:
   for number, line in enumerate(lines, start=1):
     try:
       json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
       return f"{path}: line {number} is no JSON object ({error}); mend it."
   return None
 

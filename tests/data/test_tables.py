@@ -186,3 +186,14 @@ def test_decimal_ids_are_refused(tmp_path):
 def test_a_missing_table_is_named(tmp_path):
   with pytest.raises(UserError, match="gone.csv: not found"):
     read_interactions(tmp_path / "gone.csv", "user", "item")
+
+
+@pytest.mark.parametrize("value", ["[" * 99999, "1" * 5000])
+def test_json_that_python_cannot_hold_is_named(tmp_path, value):
+  path = tmp_path / "a.jsonl"
+  path.write_text(f'{{"user": {value}\n')
+  with pytest.raises(UserError, match="a.jsonl: the first line is no JSON"):
+    tables.read(path, ["user"])
+  path.write_text(f'{{"user": "a"}}\n{{"user": {value}\n')
+  with pytest.raises(UserError, match="a.jsonl: line 2 is no JSON object"):
+    tables.read(path, ["user"])

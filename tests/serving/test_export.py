@@ -116,6 +116,11 @@ def signed(folder, name):
     ("ids.npz", lambda a: a | {"seen": a["seen"] + 30}, "'seen' has values"),
     (
       "ids.npz",
+      lambda a: a | {"seen": np.tile(a["seen"], 9), "offset": 9 * a["offset"]},
+      "'offset' does",
+    ),
+    (
+      "ids.npz",
       lambda a: a | {"rec_ids": np.zeros((3, 4), int)},
       "'rec_ids' is int64",
     ),

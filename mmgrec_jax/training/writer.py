@@ -1,5 +1,6 @@
 """metrics.jsonl: one line an epoch, for programs to read; and TensorBoard."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -18,11 +19,13 @@ class Writer:
     if not self.path.is_file():
       return []
     lines = []
-    for text in self.path.read_text(encoding="utf-8").splitlines():
-      try:
-        lines.append(json.loads(text))
-      except json.JSONDecodeError:
-        break  # a kill cut this line short; what follows is redone
+    for text in self.path.read_bytes().splitlines():
+      line = None  # where a kill has cut it short; what follows is redone
+      with contextlib.suppress(ValueError, RecursionError):
+        line = json.loads(text)
+      if not isinstance(line, dict) or not isinstance(line.get("epoch"), int):
+        break
+      lines.append(line)
     return lines
 
   def rewind(self, stage: str, epoch: int) -> None:
@@ -32,7 +35,7 @@ class Writer:
     kept = [
       line
       for line in self._lines()
-      if line["stage"] != stage or line["epoch"] < epoch
+      if line.get("stage") != stage or line["epoch"] < epoch
     ]
     text = "".join(json.dumps(line) + "\n" for line in kept)
     # A kill, or a full disk, leaves the old lines.

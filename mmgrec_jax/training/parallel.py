@@ -44,8 +44,7 @@ def shared_by(shards: int) -> Iterator[None]:
     shards: `config.model_shards`; 1: each device has its own copy.
 
   Raises:
-    UserError: it does not divide the number of devices, or there are several
-      processes.
+    UserError: it does not divide the number of devices, of all processes.
   """
   if shards == 1:
     yield
@@ -55,11 +54,6 @@ def shared_by(shards: int) -> Iterator[None]:
     raise UserError(
       f"config.model_shards = {shards}: it must divide the number of devices,"
       f" {n}."
-    )
-  if not hosts.alone():
-    raise UserError(
-      f"config.model_shards = {shards}: only 1 is for several processes; start"
-      " one alone."
     )
   before = _MESH.set(sharded.grid(devices(), shards))
   try:

@@ -17,6 +17,8 @@ import numpy as np
 from flax import struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from mmgrec_jax import hosts
+
 DEVICE, MODEL = "device", "model"
 # Arrays whose longest axis is shorter are not split: exchanging their parts
 # would cost more than it saves.
@@ -51,15 +53,23 @@ def place(tree: Any, mesh: Mesh) -> Any:
   def put(array):
     if isinstance(array, jax.ShapeDtypeStruct):
       return array.update(sharding=_lies(mesh, array))
-    return jax.device_put(array, _lies(mesh, array))
+    # Each process places the parts that its own devices have.
+    array = np.asarray(array)
+    return jax.make_array_from_callback(
+      array.shape, _lies(mesh, array), lambda part: array[part]
+    )
 
   return _split(tree, mesh, pad, put)
 
 
 def fetch(tree: Any) -> Any:
-  """Whole arrays on the host (NumPy)."""
+  """Whole arrays on the host (NumPy).
+
+  With several processes each is whole on every device for a moment, too.
+  """
   cut = lambda a: a if not isinstance(a, Split) else _cut(a)
-  return jax.tree.map(cut, jax.device_get(tree), is_leaf=_is_split)
+  on_host = jax.device_get(hosts.of_all(tree))
+  return jax.tree.map(cut, on_host, is_leaf=_is_split)
 
 
 def program(function: Callable, mesh: Mesh, **options) -> Callable:

@@ -32,6 +32,15 @@ OF_MMGREC = {
 }
 
 
+# Shorter tables are not split.
+LARGE = {
+  "synthetic.n_users": 1100,
+  "synthetic.n_items": 1100,
+  "model.epochs": 2,
+  "width": 8,
+}
+
+
 def start(preset, devices, workdir, settings, *flags):
   given = [f"--config.{k}={v}" for k, v in {**SETTINGS, **settings}.items()]
   environment = {
@@ -90,6 +99,8 @@ def assert_equal_runs(folder, other, names):
   [
     (":embedding=gcn", OF_MMGREC, ["embed/vectors.npz", "recids.npz"]),
     (":ease", {}, ["item_item.npz"]),
+    # Tables of which each of the four devices has a part.
+    (":mf", {**LARGE, "model_shards": 4}, ["vectors.npz"]),
   ],
 )
 def test_two_hosts_make_what_one_makes(preset, settings, names, tmp_path):
@@ -97,6 +108,7 @@ def test_two_hosts_make_what_one_makes(preset, settings, names, tmp_path):
   assert codes == (0, 0), err
   # The first alone speaks.
   assert "Test, mean over" in out[0] and "Test, mean over" not in out[1]
+  settings = {**settings, "model_shards": 1}
   _, err, codes = ended([start(preset, 1, tmp_path / "one", settings)])
   assert codes == (0,), err
   assert_equal_runs(tmp_path / "two", tmp_path / "one", names)

@@ -4,10 +4,9 @@ Command: python -m experiments.kills --kills=20 --out=runs/kills
 
 The same command, with SIGKILL to its process after a random time, again and
 again; a killed run that ends before the next kill is compared and another one
-begun. In the end parameters, Rec-IDs, metrics and what is
-logged of each epoch must be equal to the bit: on
-one device, so JAX is given one. --config and --config.KEY=VALUE choose the run;
-the default is the synthetic set.
+begun. In the end parameters, Rec-IDs, metrics and the scores in the log must be
+equal to the bit: on one device, so JAX is given one. --config and
+--config.KEY=VALUE choose the run; the default is the synthetic set.
 
 OUT gets kills.json and kills.md. Exit codes: 0 all equal, 1 not, 2 wrong
 settings, 130 stopped.
@@ -71,15 +70,14 @@ def where(folder: Path) -> str:
   return "before the first epoch"
 
 
-def epochs(log: Path) -> dict[str, dict[str, float]]:
-  """What is logged of each epoch, but for how long it took."""
+def epochs(log: Path) -> dict[str, float]:
+  """The score that is logged of each epoch; 0 where there was none.
+
+  Losses are means over what was trained of an epoch since the last start.
+  """
   lines = map(json.loads, log.read_text("utf-8").splitlines())
-  timed = ("stage", "epoch", "seconds", "samples_per_second")
   return {
-    f"{line['stage']} {line['epoch']}": {
-      k: v for k, v in line.items() if k not in timed
-    }
-    for line in lines
+    f"{line['stage']} {line['epoch']}": line.get("valid", 0.0) for line in lines
   }
 
 

@@ -194,7 +194,7 @@ class _Session:
     share = (self.step - first) / self.task.steps_per_epoch
     return {
       **{
-        k: float(np.mean([c[k].mean() for c in collected]))
+        k: float(np.concatenate([c[k] for c in collected]).mean())
         for k in collected[0]
       },
       "seconds": took,

@@ -230,6 +230,18 @@ def test_slow_steps_make_short_calls_and_a_signal_waits_for_one_alone(
   )
 
 
+def test_the_log_has_the_mean_over_steps_however_they_were_called(
+  make_generator_task, tmp_path, monkeypatch
+):
+  run(make_generator_task(), tmp_path, epochs=1, steps_per_call=4)
+  (whole,) = lines(tmp_path)
+  monkeypatch.setattr(loop, "FIRST_CALL", 1)  # so calls of 1, 1 and 2 steps
+  folder = tmp_path / "parts"
+  folder.mkdir()
+  run(make_generator_task(), folder, epochs=1)
+  assert lines(folder)[0]["loss"] == pytest.approx(whole["loss"], rel=1e-6)
+
+
 def test_a_disk_that_fills_up_loses_nothing(
   make_generator_task, tmp_path, one_device, monkeypatch
 ):

@@ -12,7 +12,6 @@ OUT gets kills.json and kills.md. Exit codes: 0 all equal, 1 not, 2 wrong
 settings, 130 stopped.
 """
 
-import json
 import os
 import random
 import shutil
@@ -28,8 +27,11 @@ import numpy as np
 
 from experiments import runs
 from experiments.compare_report import lines_of
+from mmgrec_jax.arrays import read_arrays
 from mmgrec_jax.errors import UserError
+from mmgrec_jax.files import AGAIN, read_json
 from mmgrec_jax.serving.trained import open_workdir, reload_generator
+from mmgrec_jax.training.writer import read_log
 
 ONE_DEVICE = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
 
@@ -59,15 +61,10 @@ def run(folder: Path, arguments: list[str], seconds: float | None) -> bool:
 
 def where(folder: Path) -> str:
   """The last epoch that is on record."""
-  log = folder / "metrics.jsonl"
-  lines = log.read_text("utf-8").splitlines() if log.is_file() else []
-  for line in reversed(lines):
-    try:
-      found = json.loads(line)
-    except json.JSONDecodeError:
-      continue  # the kill cut it short
-    return f"{found['stage']}, epoch {found['epoch'] + 1}"
-  return "before the first epoch"
+  lines = read_log(folder / "metrics.jsonl")
+  if not lines:
+    return "before the first epoch"
+  return f"{lines[-1]['stage']}, epoch {lines[-1]['epoch'] + 1}"
 
 
 def epochs(log: Path) -> dict[str, float]:
@@ -75,22 +72,21 @@ def epochs(log: Path) -> dict[str, float]:
 
   Losses are means over what was trained of an epoch since the last start.
   """
-  lines = map(json.loads, log.read_text("utf-8").splitlines())
   return {
-    f"{line['stage']} {line['epoch']}": line.get("valid", 0.0) for line in lines
+    f"{line['stage']} {line['epoch']}": line.get("valid", 0.0)
+    for line in read_log(log)
   }
 
 
 def artefacts(folder: Path) -> dict[str, Any]:
   """What must be equal, by name: arrays and scores."""
-  results = json.loads((folder / "results.json").read_text("utf-8"))
+  results = read_json(folder / "results.json", AGAIN)
   out = {
     split: results[split] for split in ("valid", "test") if split in results
   }
   for name in ("vectors.npz", "embed/vectors.npz", "recids.npz"):
     if (folder / name).is_file():
-      with np.load(folder / name, allow_pickle=False) as saved:
-        out[name] = dict(saved)
+      out[name] = read_arrays(folder / name, AGAIN)
   out["metrics.jsonl"] = epochs(folder / "metrics.jsonl")
   trained = open_workdir(folder)
   if "generator" in trained.config:

@@ -120,6 +120,13 @@ def misfit(value: Any, form: Any) -> str | None:
   return None
 
 
+def write_text(path: Path, text: str) -> None:
+  """Atomically: a kill, or a full disk, leaves the old file or the new one."""
+  scratch = path.with_name(f"{path.name}.tmp")
+  scratch.write_text(text, encoding="utf-8")
+  scratch.replace(path)
+
+
 def is_made(path: Path) -> bool:
   """Whether a file is there; several processes get one answer."""
   return bool(hosts.firsts(path.is_file()))

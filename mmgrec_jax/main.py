@@ -11,6 +11,7 @@ settings, 128 + n stopped by signal n.
 
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from absl import app, flags
 from ml_collections import config_flags
@@ -102,7 +103,7 @@ def longer(config: configs.Config) -> str:
   )
 
 
-def _leave(error: Exception | str, code: int) -> None:
+def _leave(error: Exception | str, code: int) -> NoReturn:
   print(f"\nerror: {error}", file=sys.stderr)
   hosts.leave(code)
 
@@ -118,7 +119,6 @@ def parse_flags(argv: list[str]) -> list[str]:
     return rest
   except Exception as error:
     _leave(explain(argv, error), 2)
-  raise AssertionError("unreachable")
 
 
 def explain(argv: list[str], error: Exception) -> str:

@@ -15,7 +15,7 @@ from mmgrec_jax import config as configs
 from mmgrec_jax import hosts
 from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.errors import UserError
-from mmgrec_jax.files import read_json
+from mmgrec_jax.files import read_json, write_text
 
 
 class Workdir:
@@ -78,7 +78,7 @@ class Workdir:
           f"{self.path}: another run is at work here; wait for it, or give"
           " another folder with --workdir."
         )
-      sees_P = hosts.of_all(np.array([hosts.alone() or self._sees(token)]))
+      sees_P = hosts.of_all(np.array([self._sees(token)]))
       if not sees_P.all():
         raise UserError(
           f"{self.path}: process {sees_P.argmin()} has another folder of that"
@@ -117,12 +117,8 @@ class Workdir:
     return read_json(file, "delete the folder to start again", form)
 
   def write_json(self, name: str, value: dict) -> None:
-    """Atomically: a kill leaves the old file or the new one."""
-    if not hosts.is_first():
-      return
-    scratch = self.path / f"{name}.tmp"
-    scratch.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    scratch.replace(self.path / name)
+    if hosts.is_first():
+      write_text(self.path / name, json.dumps(value, indent=1))
 
   def note_seconds(self, stage: str, seconds: float) -> None:
     self.write_json("seconds.json", {**self.seconds(), stage: seconds})

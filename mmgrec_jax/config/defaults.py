@@ -109,7 +109,7 @@ def _shared_defaults() -> Config:
   config.evaluation.splits = ("valid", "test")  # or ("valid",): no look at test
 
   config.train = ConfigDict()
-  config.train.steps_per_call = 1000  # compiled into one call at most
+  config.train.steps_per_call = 1000  # of one call at most
   config.train.checkpoint_seconds = 60.0
   return config
 

@@ -69,9 +69,7 @@ class LightGT(nn.Module):
 
   def _content(self, inputs, user_B, M, train):
     """z^m [B, D] and x^m [I, D] of each modality."""
-    row_B = None
-    if train:
-      row_B = jnp.arange(len(user_B)) if inputs.row_B is None else inputs.row_B
+    row_B = jnp.arange(len(user_B)) if inputs.row_B is None else inputs.row_B
     U, D = inputs.n_users, self.width
     history_BxS = self._histories(inputs, user_B, train)
     # A user's own token is node u, item i is node U + i.
@@ -97,6 +95,7 @@ class LightGT(nn.Module):
         node_BxT,
         valid_BxT,
         row_B,
+        train,
       )
       z.append(nn.leaky_relu(nn.Dense(D, name=f"{m}_dense")(out_BxD)))
     return z, x
@@ -149,7 +148,8 @@ class Encoder(nn.Module):
     r: list[jax.Array],
     node_BxT: jax.Array,
     valid_BxT: jax.Array,
-    row_B: jax.Array | None,
+    row_B: jax.Array,
+    train: bool,
   ) -> jax.Array:
     """The first token's output. [B, D].
 
@@ -157,7 +157,7 @@ class Encoder(nn.Module):
       h_NxD: what each node is before the first layer.
       r: of each layer, what is added to it for queries and keys. [N, D]
       node_BxT: the tokens.  valid_BxT: False for padding.
-      row_B: for dropout, of these in all devices' batch; None: there is none.
+      row_B: for dropout, of these in all devices' batch.
     """
     L, A, D = self.layers, self.heads, h_NxD.shape[1]
     xavier = lambda *axes: nn.initializers.variance_scaling(
@@ -172,7 +172,7 @@ class Encoder(nn.Module):
     scale_LxD = self.param("norm_scale", ones, (L, D))
     shift_LxD = self.param("norm_bias", zeros, (L, D))
     (W_q, W_k, W_v), (b_q, _, b_v) = W_3xLxAxDxD, b_3xLxAxD
-    rate = 0.0 if row_B is None else self.dropout
+    rate = self.dropout if train else 0.0
     who_asks = [slice(None)] * (L - 1) + [slice(1)]
 
     def queries(n, a, x_QxD):
@@ -222,6 +222,5 @@ class Encoder(nn.Module):
       return h[0]
 
     key = self.make_rng("dropout") if rate else jax.random.key(0)
-    rows_B = jnp.arange(len(node_BxT)) if row_B is None else row_B
-    keys_B = jax.vmap(functools.partial(jax.random.fold_in, key))(rows_B)
+    keys_B = jax.vmap(functools.partial(jax.random.fold_in, key))(row_B)
     return jax.lax.map(encode, (node_BxT, valid_BxT, keys_B), batch_size=CHUNK)

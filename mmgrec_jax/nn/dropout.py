@@ -44,12 +44,11 @@ def hashed_bits(
   between: good enough to drop entries, not for statistics or secrets.
   """
   words = jax.random.key_data(key).astype(jnp.uint32).reshape(-1)
-  place = jax.lax.iota(jnp.uint32, int(np.prod(shape))).reshape(shape)
-  if row_R is not None:
-    within = int(np.prod(shape[1:]))
-    ones = (1,) * (len(shape) - 1)
-    first = row_R.astype(jnp.uint32).reshape(-1, *ones) * np.uint32(within)
-    place = first + place[:1]
+  row_R = jnp.arange(shape[0]) if row_R is None else row_R
+  row = row_R.astype(jnp.uint32).reshape(-1, *[1] * (len(shape) - 1))
+  n = int(np.prod(shape[1:]))
+  within = jax.lax.iota(jnp.uint32, n).reshape(1, *shape[1:])
+  place = row * np.uint32(n) + within
   x = place * np.uint32(0x9E3779B9) + words[0]
   x = (x ^ (x >> 16)) * np.uint32(0x85EBCA6B)
   x = x ^ words[-1]

@@ -15,7 +15,7 @@ from mmgrec_jax import config as configs
 from mmgrec_jax.data.dataset import SPLITS, TRAIN, Dataset
 from mmgrec_jax.data.pictures import open_picture
 from mmgrec_jax.errors import UserError
-from mmgrec_jax.files import AGAIN, read_json, read_json_lines
+from mmgrec_jax.files import AGAIN, read_json, read_json_lines, write_text
 from mmgrec_jax.recid import neighbours
 from mmgrec_jax.recid.assign import RecIds, load_rec_ids
 from mmgrec_jax.report import figures
@@ -80,9 +80,8 @@ def write_report(config: configs.Config, data: Dataset, folder: Path) -> Path:
     f"<h1>{title}</h1>\n{''.join(parts)}</body></html>\n"
   )
   path = folder / "report.html"
-  scratch = folder / "report.html.tmp"
-  scratch.write_text(page, encoding="utf-8")
-  return scratch.replace(path)
+  write_text(path, page)
+  return path
 
 
 def _section(title: str, body: str) -> str:

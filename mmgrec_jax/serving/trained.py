@@ -147,9 +147,8 @@ def rescored(run: Trained, search: rankers.Search) -> rankers.Search:
     UserError: it is damaged or of an earlier version, or a file that has a
       part in the mix is missing or damaged.
   """
-  if not run.config.evaluation.get("rescore"):
+  scored = (run.folder / "rescore.json").is_file()
+  if not run.config.evaluation.get("rescore") or not scored:
     return search
   found = rescoring.read_found(run.folder)
-  if found is None:
-    return search
   return rescoring.read_mix(run.folder, search, found, run.data.n_items)

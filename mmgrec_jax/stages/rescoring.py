@@ -62,9 +62,9 @@ def rescored_beams(
   ease_IxI = _ease(config, data, folder)
   search = search._replace(content=tuple(content.values()), ease_IxI=ease_IxI)
   names = [EMBEDDING, *content] + [EASE] * (ease_IxI is not None)
-  made = is_made(folder.path / "rescore.json")
-  found = read_found(folder.path) if made else None
-  if found is None:
+  if is_made(folder.path / "rescore.json"):
+    found = read_found(folder.path)
+  else:
     found = _recall_by_mix(config, data, model, search, names)
     folder.write_json("rescore.json", found)
   _show(found)
@@ -88,15 +88,13 @@ def weights(found: Found) -> dict[str, float]:
   return {name: weight * part for name, part in _parts(found).items()}
 
 
-def read_found(folder: Path) -> Found | None:
-  """What rescore.json holds; None: there is none.
+def read_found(folder: Path) -> Found:
+  """What rescore.json holds.
 
   Raises:
-    UserError: it is damaged, or of an earlier version.
+    UserError: it is missing, damaged, or of an earlier version.
   """
   path = folder / "rescore.json"
-  if not path.is_file():
-    return None
   found = read_json(path, AGAIN)
   if EMBEDDING not in found:
     raise UserError(

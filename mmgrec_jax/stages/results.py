@@ -124,12 +124,13 @@ def read_per_user(
   sizes = {"U": data.n_users, "I": data.n_items}
   forms = {"users": Form(int, "N", below="U")}
   check_arrays(path, arrays, AGAIN, forms, **sizes)
+  sizes["N"] = len(arrays["users"])
   lists = Form(int, "NxK", below="I", least=-1)
   needed = [f"{system}/items" for system in systems]
   for name in dict.fromkeys([*arrays, *needed]).keys() - {"users"}:
     form = lists if name.endswith("/items") else Form(float, "N")
-    N = len(arrays["users"])
-    check_arrays(path, arrays, AGAIN, {name: form}, N=N, **sizes)
+    # One at a time: K may be another's.
+    check_arrays(path, arrays, AGAIN, {name: form}, **sizes)
   return arrays
 
 

@@ -80,10 +80,15 @@ class Checkpoints:
     nothing to delete.
     """
     steps = sorted(self._manager.all_steps(), reverse=True)
+    same = lambda tree, what: hosts.check_same(
+      digest(tree), f"The {what} in {self.folder}"
+    )
+    same(np.array(steps), "list of checkpoints")
     for step in steps:
       found, reason = self._read(step, trees)
       # Where one process cannot read it, none goes on from it.
       if hosts.of_all(np.array([found is not None])).all():
+        same(found["sha256"], "checkpoint")
         return found
       self._damaged.append(step)
       print(
@@ -98,7 +103,7 @@ class Checkpoints:
     return None
 
   def _read(self, step: int, trees: dict[str, Any]) -> tuple[Any, str]:
-    """What is there, or None and the reason."""
+    """What is there, and its `sha256`; or None and the reason."""
     shaped = lambda tree: jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
     args: dict[str, Any] = {
       k: ocp.args.StandardRestore(shaped(t)) for k, t in trees.items()
@@ -106,14 +111,14 @@ class Checkpoints:
     args["sha256"] = ocp.args.JsonRestore()
     try:
       found = dict(self._manager.restore(step, args=ocp.args.Composite(**args)))
-      digests = dict(found.pop("sha256"))
-      found = jax.device_get(found)
+      digests = dict(found["sha256"])
+      found = {name: jax.device_get(found[name]) for name in trees}
     except Exception as error:  # each layer below raises its own kind
       return None, first_line(error)[:200]
     for name, tree in found.items():
       if digest(tree) != digests.get(name):
         return None, f"{name} is not what was saved"
-    return found, ""
+    return {**found, "sha256": digests}, ""
 
   def close(self) -> None:
     """Waits until everything is on disk.

@@ -5,6 +5,22 @@ import json
 from pathlib import Path
 
 from mmgrec_jax import hosts
+from mmgrec_jax.files import write_text
+
+
+def read_log(path: Path) -> list[dict]:
+  """The lines up to one that a kill has cut short; none where no file is."""
+  lines = []
+  for text in path.read_bytes().splitlines() if path.is_file() else ():
+    line = None
+    with contextlib.suppress(ValueError, RecursionError):
+      line = json.loads(text)
+    if not isinstance(line, dict) or "stage" not in line:
+      break
+    if not isinstance(line.get("epoch"), int):
+      break
+    lines.append(line)
+  return lines
 
 
 class Writer:
@@ -15,33 +31,16 @@ class Writer:
     self.path = Path(path)
     self._boards, self._board = boards, None
 
-  def _lines(self) -> list[dict]:
-    if not self.path.is_file():
-      return []
-    lines = []
-    for text in self.path.read_bytes().splitlines():
-      line = None  # where a kill has cut it short; what follows is redone
-      with contextlib.suppress(ValueError, RecursionError):
-        line = json.loads(text)
-      if not isinstance(line, dict) or not isinstance(line.get("epoch"), int):
-        break
-      lines.append(line)
-    return lines
-
   def rewind(self, stage: str, epoch: int) -> None:
     """Keeps of `stage` only the epochs before `epoch`."""
     if not hosts.is_first():
       return
     kept = [
       line
-      for line in self._lines()
-      if line.get("stage") != stage or line["epoch"] < epoch
+      for line in read_log(self.path)
+      if line["stage"] != stage or line["epoch"] < epoch
     ]
-    text = "".join(json.dumps(line) + "\n" for line in kept)
-    # A kill, or a full disk, leaves the old lines.
-    scratch = self.path.with_name(f"{self.path.name}.tmp")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(self.path)
+    write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
     if self._boards is not None:
       from tensorboardX import SummaryWriter
 

@@ -58,18 +58,23 @@ def start(preset, devices, workdir, settings, *flags):
   )  # fmt: skip
 
 
-def two_hosts(preset, workdir, settings, other=None):
-  """Args: other: the second one's workdir, by default the same."""
+def flags_of_two():
+  """Of two processes that are to find each other."""
   with socket.socket() as free:
     free.bind(("localhost", 0))
     address = f"localhost:{free.getsockname()[1]}"
+  shared = (f"--coordinator_address={address}", "--num_processes=2")
+  return [(*shared, f"--process_id={process}") for process in range(2)]
+
+
+def two_hosts(preset, workdir, settings, other=None):
+  """Args: other: the second one's workdir, by default the same."""
   return [
-    start(
-      preset, 2, folder, settings, f"--coordinator_address={address}",
-      "--num_processes=2", f"--process_id={process}",
+    start(preset, 2, folder, settings, *flags)
+    for flags, folder in zip(
+      flags_of_two(), [workdir, other or workdir], strict=True
     )
-    for process, folder in enumerate([workdir, other or workdir])
-  ]  # fmt: skip
+  ]
 
 
 def ended(processes):
@@ -182,17 +187,10 @@ def test_one_of_the_three_flags_alone_is_refused(tmp_path):
 
 
 def test_hosts_with_other_settings_are_told(tmp_path):
-  with socket.socket() as free:
-    free.bind(("localhost", 0))
-    address = f"localhost:{free.getsockname()[1]}"
   processes = [
-    start(
-      ":mf", 1, tmp_path / "w", {"seed": process},
-      f"--coordinator_address={address}", "--num_processes=2",
-      f"--process_id={process}",
-    )
-    for process in range(2)
-  ]  # fmt: skip
+    start(":mf", 1, tmp_path / "w", {"seed": process}, *flags)
+    for process, flags in enumerate(flags_of_two())
+  ]
   _, err, codes = ended(processes)
   assert codes == (2, 2), err
   assert all(

@@ -103,8 +103,8 @@ def read_results(path):
 
 def read_mix(path):
   found = rescoring.read_found(path.parent)
-  rescoring._show(found or {})
-  rescoring.read_mix(path.parent, SEARCH, found or {}, I)
+  rescoring._show(found)
+  rescoring.read_mix(path.parent, SEARCH, found, I)
 
 
 def read_seconds(path):

@@ -22,8 +22,8 @@ from mmgrec_jax.models.generator import Generator, Vectors
 from mmgrec_jax.models.item_item import scores_of
 from mmgrec_jax.nn.nearest import SparseRows
 
-# What a search keeps of more beams than these leaves a CPU's caches, and each
-# then takes up to three times as long.
+# What a search keeps of more users and beams than these leaves a CPU's caches.
+CPU_USERS = 64
 CPU_BEAMS = 2048
 
 
@@ -100,7 +100,7 @@ def users_at_a_time(config: Config, beam_width: int) -> int:
   """Whose beams a device follows together."""
   users = config.evaluation.batch_size
   if jax.default_backend() == "cpu":
-    return max(1, min(users, CPU_BEAMS // beam_width))
+    return max(1, min(users, CPU_USERS, CPU_BEAMS // beam_width))
   return users
 
 

@@ -211,33 +211,33 @@ class Recorded:
 
 @pytest.mark.parametrize("skip", [True, False])
 def test_the_model_sees_only_beams_with_a_choice_where_they_are_few(rng, skip):
-  # Of 16 prefixes of two tokens 8 have one item, 8 have two; of the longest
-  # prefixes 4 have two items.
+  # Of 16 prefixes of two tokens 10 have one item, 6 have two; of the longest
+  # prefixes 2 have two items.
   pairs = np.stack(np.unravel_index(np.arange(16), (4, 4)), axis=1)
   third = np.zeros((16, 1), int)
   semantic = np.concatenate(
     [
       np.hstack([pairs, third]),
       np.hstack([pairs[:4], third[:4] + 1]),
-      np.hstack([pairs[4:8], third[:4]]),
+      np.hstack([pairs[4:6], third[:2]]),
     ]
   )
-  ids = assign_rec_ids(semantic, 4, np.arange(24))
+  ids = assign_rec_ids(semantic, 4, np.arange(22))
   logits = jnp.asarray(rng.normal(size=(3, 5, 4, 4)), jnp.float32)
   last = jnp.asarray(rng.normal(size=(4, ids.vocabulary[-1])), jnp.float32)
   model = Recorded(logits, last)
   items, scores = beam_search(
     model.step_logits, model.last_logits, jnp.zeros((2, 1), jnp.int32),
-    build_trie(ids), jnp.full((2, 1), -1), 24, True, skip_sure=skip,
+    build_trie(ids), jnp.full((2, 1), -1), 22, True, skip_sure=skip,
   )  # fmt: skip
   items, scores = np.asarray(items), np.asarray(scores)
   jax.effects_barrier()
-  # Step 1 has 4 live beams, all with a choice; step 2 has 8 of 16; the last
-  # one 4 of 20.
-  asked = [(0, 1), (1, 6), (2, 12), (3, 6)]
-  assert model.asked == (asked if skip else [(0, 1), (1, 24), (2, 24), (3, 24)])
+  # Step 1 has 4 live beams, all with a choice; step 2 has 6 of 16; the last
+  # one 2 of 20. Of 22, a tenth is 3 and three quarters are 17.
+  asked = [(0, 1), (1, 17), (2, 17), (3, 3)]
+  assert model.asked == (asked if skip else [(0, 1), (1, 22), (2, 22), (3, 22)])
   exact = all_scores(ids, logits, last, True)
-  assert sorted(items[0]) == list(range(24))
+  assert sorted(items[0]) == list(range(22))
   np.testing.assert_allclose(exact[items], scores, atol=1e-5)
 
 

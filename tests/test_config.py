@@ -141,6 +141,15 @@ def test_the_paper_has_neither_another_embedding_nor_re_scoring():
   assert config.embedding == "gcn"
   chosen = config.evaluation
   assert chosen.rescore == chosen.content.shares == chosen.ease.shares == ()
+  assert config.norm_powers == (0.0,)
+
+
+@pytest.mark.parametrize("powers", [(), (0.0, 1.5), (-0.5,)])
+def test_powers_of_the_norm_are_from_0_to_1(powers):
+  config = configs.default_config()
+  configs.set_value(config, "norm_powers", powers)
+  with pytest.raises(UserError, match="norm_powers.*from 0"):
+    configs.check(config)
 
 
 @pytest.mark.parametrize("name", ["ease", "content"])

@@ -149,6 +149,12 @@ def _check_model(config: Config) -> None:
       "config.generator.user_token and soft_targets need vectors of users and"
       " items, which tiger has not."
     )
+  powers = config.get("norm_powers", (0.0,))
+  if not powers or not all(0 <= power <= 1 for power in powers):
+    raise UserError(
+      f"config.norm_powers = {powers!r}: it needs numbers from 0 (h_item as it"
+      " is) to 1 (its direction alone)."
+    )
   if config.system == "ease" and config.model.l2 == 0:
     raise UserError("config.model.l2 = 0: ease has no solution without it.")
 

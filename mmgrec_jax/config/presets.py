@@ -21,6 +21,7 @@ _PAPER_SGD = {
   "schedule": "constant",
 }
 PAPER = {
+  "norm_powers": (0.0,),
   "evaluation": {
     "rescore": (),
     "content": {"shares": ()},

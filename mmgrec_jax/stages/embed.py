@@ -9,6 +9,7 @@ from mmgrec_jax.config import Config
 from mmgrec_jax.data import neighbours, sampling
 from mmgrec_jax.data.dataset import TRAIN, Dataset
 from mmgrec_jax.evaluation.evaluate import evaluate
+from mmgrec_jax.evaluation.ranking import Ranker
 from mmgrec_jax.files import is_made
 from mmgrec_jax.graph import bipartite_graph
 from mmgrec_jax.models.generator import Vectors
@@ -38,12 +39,50 @@ def embed(config: Config, data: Dataset, folder: Workdir) -> Vectors:
       h_user, h_item = _train_encoder(config, data, features, folder)
     else:
       h_user, h_item = train_vectors(config, data, folder)
+    h_item = _shortened(config, data, folder, h_user, h_item)
     h_user, h_item = _unit(h_user), _unit(h_item)
     of_features = config.recid.method == "features"
     x = features if of_features else jnp.asarray(h_item)
     arrays = _train_rqvae(config, x, folder)
     write_arrays(path, {"user": h_user, "item": h_item, **arrays})
   return Vectors(*map(jnp.asarray, read_vectors(path, data).values()))
+
+
+def _shortened(
+  config: Config,
+  data: Dataset,
+  folder: Workdir,
+  h_user: np.ndarray,
+  h_item: np.ndarray,
+) -> np.ndarray:
+  """h_item over its norm to that power which is best on validation.
+
+  The longer a vector, the more lists it is in: there the loss puts how much an
+  item is liked by all. (Kim et al. 2023, CIKM, take out the whole norm, at test
+  time.) Each power's Recall@10 is kept in embed/norm_powers.json.
+  """
+  norm_Ix1 = np.maximum(np.linalg.norm(h_item, axis=1, keepdims=True), 1e-12)
+  of_power = {power: h_item / norm_Ix1**power for power in config.norm_powers}
+  if len(of_power) == 1:
+    return next(iter(of_power.values()))
+  ranker = inner_product_ranker(config, data, k=10)
+  recall = {
+    power: _recall(ranker, parallel.replicate((h_user, h)), data)
+    for power, h in of_power.items()
+  }
+  by_name = {f"{power:g}": found for power, found in recall.items()}
+  folder.write_json("embed/norm_powers.json", by_name)
+  best = max(recall, key=lambda power: recall[power])
+  tried = ", ".join(f"{name}: {found:.4f}" for name, found in by_name.items())
+  print(
+    f"h_item is divided by its norm to the power {best:g} (validation Recall@10"
+    f" by power: {tried})"
+  )
+  return of_power[best]
+
+
+def _recall(ranker: Ranker, h, data: Dataset) -> float:
+  return float(evaluate(ranker, h, data, "valid", [10])["recall@10"].mean())
 
 
 def _unit(h: np.ndarray) -> np.ndarray:
@@ -106,8 +145,7 @@ def _train_encoder(
   ranker = inner_product_ranker(config, data, k=10)
 
   def validate(params) -> float:
-    h = vectors_of(params, inputs_on_all)
-    return float(evaluate(ranker, h, data, "valid", [10])["recall@10"].mean())
+    return _recall(ranker, vectors_of(params, inputs_on_all), data)
 
   task = embedding.embedding_task(
     encoder,

@@ -119,8 +119,6 @@ def dry_run(config: Config) -> None:
   if "recid" in rough:
     rough.recid.ignore_health = True
     rough.evaluation.rescore = ()
-  if "norm_powers" in rough:
-    rough.norm_powers = (0.0,)
   with (
     parallel.shared_by(config.model_shards),
     tempfile.TemporaryDirectory() as scratch,

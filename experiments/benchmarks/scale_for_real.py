@@ -75,7 +75,6 @@ def few_steps(task: Task, key: jax.Array) -> tuple[Any, dict[str, float]]:
 def run_stages(small: bool) -> dict[str, Any]:
   """The stages of `pipeline.train_mmgrec`, STEPS steps each; beam search."""
   clock, steps, config = Clock(), {}, settings(small)
-  config.norm_powers = (0.0,)  # others are tried on validation
   config.recid.ignore_health = True  # A few steps make no good ones.
   size = SMALL if small else FULL
   data = made_up_data(Case(size, {"text": FEATURES}, config.embed.batch_size))

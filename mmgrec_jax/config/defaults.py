@@ -49,7 +49,7 @@ def default_config(system: str = "mmgrec", embedding: str = "gcn") -> Config:
     return config
   if system == "mmgrec":
     config.embedding = embedding
-    config.norm_powers = (0.0, 0.25, 0.5)  # of h_item, taken out; tried
+    config.norm_powers = (0.0, 0.25, 0.5)  # of h_item's norm, tried
     config.evaluation.rescore = RESCORE
     # In it, beside h_u . h_i: shares are tried, () for none.
     config.evaluation.content = ConfigDict()

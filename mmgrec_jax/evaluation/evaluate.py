@@ -30,6 +30,12 @@ def evaluate(
   return score_lists(items_NxK, users, data, split, cutoffs)
 
 
+def valid_recall(ranker: Ranker, params: Any, data: Dataset) -> float:
+  """Mean Recall@10 on validation: what a run chooses by."""
+  scores = evaluate(ranker, params, data, "valid", [10])
+  return float(scores["recall@10"].mean())
+
+
 def score_lists(
   items_NxK: np.ndarray,
   users: np.ndarray,

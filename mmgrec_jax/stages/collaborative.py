@@ -11,7 +11,7 @@ from mmgrec_jax.arrays import write_arrays
 from mmgrec_jax.config import Config, model_name
 from mmgrec_jax.data import sampling
 from mmgrec_jax.data.dataset import TRAIN, Dataset
-from mmgrec_jax.evaluation.evaluate import evaluate
+from mmgrec_jax.evaluation.evaluate import valid_recall
 from mmgrec_jax.files import is_made
 from mmgrec_jax.graph import bipartite_graph
 from mmgrec_jax.models import collaborative, invrl
@@ -87,8 +87,7 @@ def _fit(
   ranker = inner_product_ranker(config, data, k=10)
 
   def validate(params) -> float:
-    h = vectors_of(params, inputs_on_all)
-    return float(evaluate(ranker, h, data, "valid", [10])["recall@10"].mean())
+    return valid_recall(ranker, vectors_of(params, inputs_on_all), data)
 
   task = collaborative_task(
     name,

@@ -8,8 +8,7 @@ from mmgrec_jax.arrays import write_arrays
 from mmgrec_jax.config import Config
 from mmgrec_jax.data import neighbours, sampling
 from mmgrec_jax.data.dataset import TRAIN, Dataset
-from mmgrec_jax.evaluation.evaluate import evaluate
-from mmgrec_jax.evaluation.ranking import Ranker
+from mmgrec_jax.evaluation.evaluate import valid_recall
 from mmgrec_jax.files import is_made
 from mmgrec_jax.graph import bipartite_graph
 from mmgrec_jax.models.generator import Vectors
@@ -59,30 +58,29 @@ def _shortened(
 
   The longer a vector, the more lists it is in: there the loss puts how much an
   item is liked by all. (Kim et al. 2023, CIKM, take out the whole norm, at test
-  time.) Each power's Recall@10 is kept in embed/norm_powers.json.
+  time.) Each power's Recall@10 is kept in embed/norm_powers.json. A rehearsal
+  takes the first.
   """
   norm_Ix1 = np.maximum(np.linalg.norm(h_item, axis=1, keepdims=True), 1e-12)
-  of_power = {power: h_item / norm_Ix1**power for power in config.norm_powers}
-  if len(of_power) == 1:
-    return next(iter(of_power.values()))
+  shortened = lambda power: h_item / norm_Ix1**power
+  first, *others = config.norm_powers
+  if not others or folder.rehearse is not None:
+    return shortened(first)
   ranker = inner_product_ranker(config, data, k=10)
   recall = {
-    power: _recall(ranker, parallel.replicate((h_user, h)), data)
-    for power, h in of_power.items()
+    f"{power:g}": valid_recall(
+      ranker, parallel.replicate((h_user, shortened(power))), data
+    )
+    for power in config.norm_powers
   }
-  by_name = {f"{power:g}": found for power, found in recall.items()}
-  folder.write_json("embed/norm_powers.json", by_name)
-  best = max(recall, key=lambda power: recall[power])
-  tried = ", ".join(f"{name}: {found:.4f}" for name, found in by_name.items())
+  folder.write_json("embed/norm_powers.json", recall)
+  best = max(config.norm_powers, key=lambda power: recall[f"{power:g}"])
+  tried = ", ".join(f"{power}: {found:.4f}" for power, found in recall.items())
   print(
     f"h_item is divided by its norm to the power {best:g} (validation Recall@10"
     f" by power: {tried})"
   )
-  return of_power[best]
-
-
-def _recall(ranker: Ranker, h, data: Dataset) -> float:
-  return float(evaluate(ranker, h, data, "valid", [10])["recall@10"].mean())
+  return shortened(best)
 
 
 def _unit(h: np.ndarray) -> np.ndarray:
@@ -145,7 +143,7 @@ def _train_encoder(
   ranker = inner_product_ranker(config, data, k=10)
 
   def validate(params) -> float:
-    return _recall(ranker, vectors_of(params, inputs_on_all), data)
+    return valid_recall(ranker, vectors_of(params, inputs_on_all), data)
 
   task = embedding.embedding_task(
     encoder,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from mmgrec_jax.config import Config
 from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.decoding.trie import Trie
-from mmgrec_jax.evaluation.evaluate import evaluate
+from mmgrec_jax.evaluation.evaluate import valid_recall
 from mmgrec_jax.models.generator import Generator, Vectors
 from mmgrec_jax.recid.assign import RecIds
 from mmgrec_jax.stages.load import stage_key
@@ -61,8 +61,7 @@ def train_generator(
   fixed = parallel.replicate((vectors, trie))
 
   def validate(params) -> float:
-    scores = evaluate(ranker, Search(params, *fixed), data, "valid", [10])
-    return float(scores["recall@10"].mean())
+    return valid_recall(ranker, Search(params, *fixed), data)
 
   settings = config.generator
   inputs = generating.generator_data(

@@ -99,7 +99,7 @@ def test_one_power_is_taken_without_a_look_at_validation(
   monkeypatch.setattr(stage, "_train_encoder", lambda *_: (h_user, h_item))
   monkeypatch.setattr(stage, "_train_rqvae", lambda *_: {})
   folder = Workdir(tmp_path / "run", config, data)
-  monkeypatch.setattr(stage, "_recall", None)
+  monkeypatch.setattr(stage, "valid_recall", None)
   vectors = embed(config, data, folder)
   scale = np.asarray(vectors.item_IxD)[:, 0] / h_item[:, 0]
   np.testing.assert_allclose(scale, scale[0], rtol=1e-5)

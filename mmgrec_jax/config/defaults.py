@@ -53,8 +53,9 @@ def default_config(system: str = "mmgrec", embedding: str = "gcn") -> Config:
     config.evaluation.rescore = RESCORE
     # In it, beside h_u . h_i: shares are tried, () for none.
     config.evaluation.content = ConfigDict()
-    config.evaluation.content.shares = (0.0, 0.1, 0.2)  # of each modality
+    config.evaluation.content.shares = (0.0, 0.1, 0.2, 0.3, 0.4)  # of each
     config.evaluation.content.neighbours = 10
+    config.evaluation.content.width = 64  # principal components of profiles
     config.evaluation.ease = ConfigDict()
     config.evaluation.ease.shares = (0.0, 0.25, 0.5)
     config.evaluation.ease.l2 = 100.0

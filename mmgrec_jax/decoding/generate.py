@@ -9,7 +9,8 @@ import jax
 from mmgrec_jax.decoding import beam_search
 from mmgrec_jax.decoding import trie as tries
 from mmgrec_jax.decoding.allowed import Allowed
-from mmgrec_jax.models.generator import Generator, Vectors, mean_vector
+from mmgrec_jax.models.generator import Generator, Vectors
+from mmgrec_jax.nn.history import mean_of_history
 
 
 def generate(
@@ -33,13 +34,15 @@ def generate(
   """
   call: Any = functools.partial(model.apply, {"params": params})
   read_BxN = history_BxH[:, :history_length]
-  profile = mean_vector(vectors, history_BxH) if model.user_token else None
+  profile_BxD = None
+  if model.user_token:
+    profile_BxD = mean_of_history(vectors.item_IxD, history_BxH)
   memory = call(
     vectors,
     user_B,
     read_BxN,
     train=False,
-    profile_BxD=profile,
+    profile_BxD=profile_BxD,
     method="encode",
   )
 

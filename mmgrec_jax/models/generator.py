@@ -255,11 +255,3 @@ class Generator(nn.Module):
   def last_logits(self, x_BxKxD: jax.Array) -> jax.Array:
     """Logits of the last token, float32 [B, K, C]."""
     return self.last_head(x_BxKxD).astype(jnp.float32)
-
-
-def mean_vector(vectors: Vectors, history_BxH: jax.Array) -> jax.Array:
-  """Mean h_item of histories (-1 = padding), [B, D]; zeros of an empty one."""
-  real_BxHx1 = (history_BxH >= 0)[..., None]
-  h_BxHxD = vectors.item_IxD[jnp.maximum(history_BxH, 0)]
-  total_BxD = jnp.where(real_BxHx1, h_BxHxD, 0).sum(axis=1)
-  return total_BxD / jnp.maximum(real_BxHx1.sum(axis=1), 1)

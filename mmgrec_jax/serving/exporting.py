@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmgrec_jax.errors import UserError
-from mmgrec_jax.models.generator import Vectors, mean_vector
+from mmgrec_jax.nn.history import mean_of_history
 from mmgrec_jax.serving.recommender import Recommender, check_k
 
 
@@ -60,8 +60,7 @@ def export(
     if fold_DxD is not None:
       h_user_UxD, h_item_IxD = system.vectors_of(params)
       own_BxD = h_user_UxD[jnp.maximum(user_B, 0)]
-      vectors = Vectors(h_user_UxD, h_item_IxD)
-      new_BxD = mean_vector(vectors, history_BxH) @ fold_DxD
+      new_BxD = mean_of_history(h_item_IxD, history_BxH) @ fold_DxD
       h_BxD = jnp.where(user_B[:, None] >= 0, own_BxD, new_BxD)
       params = system.with_users(params, h_BxD)
     items_BxK, scores_BxK = recommend(params, jnp.arange(B), history_BxH)

@@ -98,7 +98,7 @@ def extend(
       if (run.folder / "item_item.npz").is_file():
         later_ease(run, match, scratch)
       if (run.folder / "content.npz").is_file():
-        save_content(config, features, scratch)
+        save_content(config, features, scratch, match.item_I >= 0)
     folder.write_json(EXTENDED, about)
   return about
 

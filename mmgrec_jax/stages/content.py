@@ -1,4 +1,4 @@
-"""content.npz: each item's nearest others, for MMGRec's re-scoring."""
+"""content.npz: how alike items are by features, for MMGRec's re-scoring."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,15 +11,25 @@ from mmgrec_jax.arrays import Form, check_arrays, read_arrays, write_arrays
 from mmgrec_jax.config import Config
 from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.files import AGAIN, is_made
-from mmgrec_jax.models.content import nearest_by_content
+from mmgrec_jax.models.content import (
+  Content,
+  nearest_by_content,
+  principal_components,
+)
 from mmgrec_jax.nn.nearest import SparseRows
 from mmgrec_jax.stages.load import normalised_features
 from mmgrec_jax.workdir import Workdir
 
+FORMS = {
+  "index": Form(int, "IxN", below="I"),
+  "weight": Form(float, "IxN"),
+  "components": Form(float, "IxC"),
+}
+
 
 def make_content(
   config: Config, data: Dataset, folder: Workdir
-) -> dict[str, SparseRows]:
+) -> dict[str, Content]:
   """By name of the score, made or read; nothing where it is not wanted."""
   if not any(config.evaluation.content.shares):
     return {}
@@ -30,37 +40,43 @@ def make_content(
 
 
 def save_content(
-  config: Config, features: Mapping[str, np.ndarray], folder: Path
+  config: Config,
+  features: Mapping[str, np.ndarray],
+  folder: Path,
+  known_I: np.ndarray | None = None,
 ) -> None:
   """Writes the file.
 
   Args:
     features: by modality, normalised, [I, F].
+    known_I: as of `principal_components`.
   """
-  arrays = {}
+  settings, arrays = config.evaluation.content, {}
   for modality, x_IxF in features.items():
     rows = jax.jit(nearest_by_content, static_argnums=1)(
-      jnp.asarray(x_IxF), config.evaluation.content.neighbours
+      jnp.asarray(x_IxF), settings.neighbours
     )
-    arrays[f"{modality} features/index"] = np.asarray(rows.index_RxC)
-    arrays[f"{modality} features/weight"] = np.asarray(rows.weight_RxC)
+    arrays[f"{modality}/index"] = np.asarray(rows.index_RxC)
+    arrays[f"{modality}/weight"] = np.asarray(rows.weight_RxC)
+    arrays[f"{modality}/components"] = principal_components(
+      x_IxF, settings.width, known_I
+    )
   write_arrays(folder / "content.npz", arrays)
 
 
-def read_content(path: Path, n_items: int) -> dict[str, SparseRows]:
-  """Each modality's nearest others, by name of the score.
+def read_content(path: Path, n_items: int) -> dict[str, Content]:
+  """Two scores of each modality, by name.
 
   Raises:
     UserError: the file is missing or damaged, or is of other items.
   """
   arrays = read_arrays(path, AGAIN)
-  names = dict.fromkeys(name.rpartition("/")[0] for name in arrays)
-  forms = {}
-  for name in names:
-    forms[f"{name}/index"] = Form(int, "IxC", below="I")
-    forms[f"{name}/weight"] = Form(float, "IxC")
-  check_arrays(path, arrays, AGAIN, forms, I=n_items)
-  of = lambda name, part: jnp.asarray(arrays[f"{name}/{part}"])
-  return {
-    name: SparseRows(of(name, "index"), of(name, "weight")) for name in names
-  }
+  found: dict[str, Content] = {}
+  for modality in dict.fromkeys(name.rpartition("/")[0] for name in arrays):
+    forms = {f"{modality}/{part}": form for part, form in FORMS.items()}
+    # One modality at a time: N and C may be another's.
+    check_arrays(path, arrays, AGAIN, forms, I=n_items)
+    index, weight, components = (jnp.asarray(arrays[name]) for name in forms)
+    found[f"{modality} nearest"] = SparseRows(index, weight)
+    found[f"{modality} profile"] = components
+  return found

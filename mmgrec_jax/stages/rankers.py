@@ -17,10 +17,9 @@ from mmgrec_jax.evaluation.ranking import (
   rank_by_inner_product,
   users_to_rank_for,
 )
-from mmgrec_jax.models.content import share_of_nearest
+from mmgrec_jax.models.content import Content, content_score
 from mmgrec_jax.models.generator import Generator, Vectors
 from mmgrec_jax.models.item_item import scores_of
-from mmgrec_jax.nn.nearest import SparseRows
 
 # What a search keeps of more users and beams than these leaves a CPU's caches.
 CPU_USERS = 64
@@ -50,7 +49,7 @@ class Search(NamedTuple):
 
   weight_J: of `other_scores` in the order of the beams; None: the beams as
     they are.
-  content: by modality, each item's nearest others: the next of them.
+  content: how alike items are by their features: the next of them.
   ease_IxI: EASE's matrix, the last of them; None: there is none.
   allowed: items that may be returned; None: any.
   """
@@ -59,7 +58,7 @@ class Search(NamedTuple):
   vectors: Vectors
   trie: Trie
   weight_J: Any = None
-  content: tuple[SparseRows, ...] = ()
+  content: tuple[Content, ...] = ()
   ease_IxI: Any = None
   allowed: Allowed | None = None
 
@@ -138,8 +137,8 @@ def other_scores(
     search.vectors.item_IxD[jnp.maximum(items_BxK, 0)],
   )
   others = [inner_BxK]
-  for rows in search.content:
-    others.append(share_of_nearest(rows, history_BxH, items_BxK))
+  for content in search.content:
+    others.append(content_score(content, history_BxH, items_BxK))
   if search.ease_IxI is not None:
     others.append(scores_of(search.ease_IxI, history_BxH, items_BxK))
   return jnp.stack(others, axis=1)

@@ -4,10 +4,11 @@ A beam's score is the generator's. It is mixed with h_u . h_i, with how alike an
 item is in each modality to what the user has (models/content.py) and with the
 score of EASE (models/item_item.py): they see different things in the same
 history. How much of each is chosen on validation, one after the other: each
-takes a share of the mix of those before it. The modality that helps most is the
-next to join; EASE is the last.
+takes a share of the mix of those before it. The features' score that helps
+most is the next to join; EASE is the last.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -223,8 +224,11 @@ def _recall_by_mix(
   while waiting:
     of_name = {n: tried(n, config.evaluation.content.shares) for n in waiting}
     best = max(waiting, key=lambda name: _recall(of_name[name]))
-    found[best] = of_name[best]
-    waiting.remove(best)
+    share, _ = _best(of_name[best])
+    # Nothing more joins what would stay as it is.
+    for name in [best] if share else [*waiting]:
+      found[name] = of_name[name]
+      waiting.remove(name)
   if EASE in names:
     found[EASE] = tried(EASE, config.evaluation.ease.shares)
   return found
@@ -249,25 +253,27 @@ def _validation(
   found = ranker(parallel.replicate(search), users)
   items_NxK, score_NxK, others_NxJxK = map(jnp.asarray, found)
 
-  def recall(weight_J: np.ndarray) -> float:
-    lists_NxK, _ = rescore(items_NxK, score_NxK, others_NxJxK, weight_J)
+  @functools.cache  # A share of 0 is the mix of before.
+  def recall(*weights: float) -> float:
+    lists_NxK, _ = rescore(
+      items_NxK, score_NxK, others_NxJxK, np.array(weights, np.float32)
+    )
     scores = score_lists(np.asarray(lists_NxK), users, data, "valid", [10])
     return float(scores["recall@10"].mean())
 
-  return recall
+  return lambda weight_J: recall(*weight_J.tolist())
 
 
 def _show(found: Found) -> None:
-  weight_of = weights(found)
+  weight_of = {
+    name: weight for name, weight in weights(found).items() if weight
+  }
   total = sum(weight_of.values())
   parts = ", ".join(
-    f"{name} {weight / total if total else 0:.0%}"
-    for name, weight in weight_of.items()
+    f"{name} {weight / total:.0%}" for name, weight in weight_of.items()
   )
-  best = ", ".join(
-    f"{name} {_recall(tried):.4f}" for name, tried in found.items()
-  )
+  best = ", ".join(f"{name} {_recall(found[name]):.4f}" for name in weight_of)
   print(
-    f"re-scoring beams at weight {total:g}: {parts}"
-    f" (validation Recall@10 as each joins: {best})"
+    f"re-scoring beams at weight {total:g}: {parts or 'nothing helps'}"
+    f" (validation Recall@10 as each joins: {best or '-'})"
   )

@@ -73,7 +73,7 @@ def write_json(run):
   run.write_json("seconds.json", found["seconds"])
   mix = {
     "embedding": {"1.0": {"2.0": 0.1, "4.0": 0.2}},
-    "text features": {"0.0": {"2.0": 0.1}, "0.5": {"2.0": 0.3}},
+    "text nearest": {"0.0": {"2.0": 0.1}, "0.5": {"2.0": 0.3}},
     "ease": {"0.5": {"4.0": 0.4}},
   }
   run.write_json("rescore.json", mix)

@@ -8,6 +8,7 @@ from mmgrec_jax import Recommender, extend, recommend
 from mmgrec_jax.data.dataset import TRAIN, Dataset
 from mmgrec_jax.data.folder import save_dataset
 from mmgrec_jax.errors import UserError
+from mmgrec_jax.nn.nearest import SparseRows
 from mmgrec_jax.recid.assign import load_rec_ids
 from mmgrec_jax.serving import extending
 from mmgrec_jax.serving.trained import open_workdir
@@ -134,14 +135,24 @@ def test_a_new_item_is_alike_to_those_with_such_features(
   after = Recommender.load(tmp_path / "out")
   row_of = {str(name): row for row, name in enumerate(after.data.item_ids)}
   content = after.system.params(None).content
-  assert len(content) == len(small_data.features)
-  for rows in content:
-    nearest_I = np.take_along_axis(
-      rows.index_RxC, rows.weight_RxC.argmax(axis=1)[:, None], axis=1
-    )[:, 0]
+  assert len(content) == 2 * len(small_data.features)
+  before = Recommender.load(mmgrec_run).system.params(None).content
+  rows = [row_of[str(name)] for name in small_data.item_ids]
+  for now, was in zip(content, before, strict=True):
+    if isinstance(now, SparseRows):
+      nearest_I = np.take_along_axis(
+        now.index_RxC, now.weight_RxC.argmax(axis=1)[:, None], axis=1
+      )[:, 0]
+    else:
+      cosine_IxI = np.array(now @ now.T)
+      np.testing.assert_allclose(
+        cosine_IxI[np.ix_(rows, rows)], was @ was.T, atol=1e-5
+      )
+      np.fill_diagonal(cosine_IxI, -1)
+      nearest_I = cosine_IxI.argmax(axis=1)
     for n in range(NEW_ITEMS):  # has nearly the features of the nth known one
-      new, known = row_of[f"new_item{n}"], row_of[str(small_data.item_ids[n])]
-      assert (nearest_I[new], nearest_I[known]) == (known, new)
+      new = row_of[f"new_item{n}"]
+      assert (nearest_I[new], nearest_I[rows[n]]) == (rows[n], new)
 
 
 def test_a_new_user_is_someone_new_with_that_history(

@@ -9,6 +9,7 @@ import pytest
 from mmgrec_jax.config import default_config
 from mmgrec_jax.data.dataset import TRAIN
 from mmgrec_jax.evaluation.evaluate import score_lists
+from mmgrec_jax.models.content import content_score
 from mmgrec_jax.serving.trained import open_workdir, reload_generator
 from mmgrec_jax.stages import rankers, rescoring
 from mmgrec_jax.training import parallel
@@ -45,7 +46,7 @@ def test_each_mix_is_the_sum_of_standard_scores(mixed):
   run, systems, _ = mixed((0.0, 0.5), content=(0.0, 0.3))
   users = np.arange(run.data.n_users)
   ranker, search = systems["mmgrec"]
-  weight_J = np.array([0.5, 0.8, 0.3, 1.5], np.float32)
+  weight_J = np.array([0.5, 0.8, 0.3, 0.2, 0.1, 1.5], np.float32)
   search = search._replace(weight_J=weight_J)
   items_UxK, got_UxK = ranker(parallel.replicate(search), users)
   plain = rankers.beam_ranker(
@@ -57,11 +58,13 @@ def test_each_mix_is_the_sum_of_standard_scores(mixed):
   x_UxI = np.zeros((len(users), run.data.n_items))
   x_UxI[run.data.edges(TRAIN)] = 1
   h_UxI = np.asarray(search.vectors.user_UxD @ search.vectors.item_IxD.T)
-  each_Ix1 = np.arange(run.data.n_items)[:, None]
-  alike_2xIxI = np.zeros((2, run.data.n_items, run.data.n_items))
-  for alike_IxI, rows in zip(alike_2xIxI, search.content, strict=True):
-    alike_IxI[each_Ix1, rows.index_RxC] = rows.weight_RxC
-  alike = [x_UxI @ alike_IxI.T for alike_IxI in alike_2xIxI]
+  every_UxI = np.broadcast_to(np.arange(run.data.n_items), x_UxI.shape)
+  history_UxI = np.where(x_UxI > 0, every_UxI, -1)
+  assert len(search.content) == 4
+  alike = [
+    np.asarray(content_score(of, history_UxI, every_UxI))
+    for of in search.content
+  ]
   of_items = (h_UxI, *alike, x_UxI @ ease_IxI)
   for user in users:
     own = beams_UxK[user][beams_UxK[user] >= 0]
@@ -80,7 +83,11 @@ def test_the_best_mix_on_validation_is_taken(mixed):
   assert list(systems) == ["generator", "without_ease", "mmgrec"]
   first, *alike, last = found
   assert (first, last) == ("embedding", "ease")
-  assert sorted(alike) == ["text features", "visual features"]
+  assert sorted(alike) == [
+    f"{modality} {score}"
+    for modality in ("text", "visual")
+    for score in ("nearest", "profile")
+  ]
   assert {name: list(tried) for name, tried in found.items()} == {
     "embedding": ["1.0"],
     **dict.fromkeys(alike, ["0.0", "0.3"]),
@@ -105,7 +112,7 @@ def test_the_best_mix_on_validation_is_taken(mixed):
 def test_each_takes_its_share_of_the_mix_of_those_before_it():
   found = {
     "embedding": {"1.0": {"2.0": 0.3, "4.0": 0.3}},
-    "text features": {"0.0": {"4.0": 0.3}, "0.2": {"8.0": 0.4}},
+    "text nearest": {"0.0": {"4.0": 0.3}, "0.2": {"8.0": 0.4}},
     "ease": {"0.0": {"4.0": 0.4}, "0.5": {"4.0": 0.5, "6.0": 0.4}},
   }
   of_first = lambda n: [
@@ -129,11 +136,11 @@ def test_without_ease_there_is_h_alone(mixed, shares, max_gib, says, capsys):
 
 
 def test_the_modality_that_helps_most_joins_first(monkeypatch):
-  names = ["embedding", "a features", "b features", "ease"]
+  names = ["embedding", "a nearest", "b profile", "ease"]
 
   def recall(weight_J):
     of = dict(zip(names, weight_J, strict=True))
-    return 0.1 * of["a features"] + 2 * of["b features"] - 3 * of["ease"]
+    return 0.1 * of["a nearest"] + 2 * of["b profile"] - 3 * of["ease"]
 
   monkeypatch.setattr(rescoring, "_validation", lambda *_: recall)
   config = default_config()
@@ -141,7 +148,7 @@ def test_the_modality_that_helps_most_joins_first(monkeypatch):
   config.evaluation.content.shares = (0.0, 0.25)
   nothing: Any = None
   found = rescoring._recall_by_mix(config, nothing, nothing, nothing, names)
-  assert list(found) == ["embedding", "b features", "a features", "ease"]
+  assert list(found) == ["embedding", "b profile", "a nearest", "ease"]
   assert rescoring.weights(found) == {
-    "embedding": 0.75, "b features": 0.25, "a features": 0.0, "ease": 0.0
+    "embedding": 0.75, "b profile": 0.25, "a nearest": 0.0, "ease": 0.0
   }  # fmt: skip

@@ -22,8 +22,8 @@ def get_config(preset: str = "") -> configs.Config:
       ),
       "generator": {"history_length": 24},
       "models": {
-        "lattice": configs.LATTICE_TRAINING,
-        "lightgcn": configs.LIGHTGCN_TRAINING,
+        **configs.TUNED_BASELINES,
+        "grcn": configs.softmax_training(1e-3, 2e-3),
       },
     },
     preset,

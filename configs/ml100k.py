@@ -29,8 +29,7 @@ def get_config(preset: str = "") -> configs.Config:
       },
       "models": {
         "ease": {"l2": 200.0},
-        "lattice": configs.LATTICE_TRAINING,
-        "lightgcn": configs.LIGHTGCN_TRAINING,
+        **configs.TUNED_BASELINES,
       },
     },
     preset,

@@ -5,14 +5,14 @@ from mmgrec_jax.config.checks import CHOICES, check, has_effect
 from mmgrec_jax.config.defaults import (
   EMBEDDING,
   EMBEDDINGS,
-  LATTICE_TRAINING,
-  LIGHTGCN_TRAINING,
   SYSTEMS,
+  TUNED_BASELINES,
   Config,
   ConfigDict,
   default_config,
   model_name,
   optimizer_defaults,
+  softmax_training,
 )
 from mmgrec_jax.config.presets import chosen, from_preset
 from mmgrec_jax.config.values import (
@@ -27,9 +27,8 @@ __all__ = [
   "CHOICES",
   "EMBEDDING",
   "EMBEDDINGS",
-  "LATTICE_TRAINING",
-  "LIGHTGCN_TRAINING",
   "SYSTEMS",
+  "TUNED_BASELINES",
   "Config",
   "ConfigDict",
   "check",
@@ -42,6 +41,7 @@ __all__ = [
   "model_name",
   "optimizer_defaults",
   "set_value",
+  "softmax_training",
   "to_json",
   "unknown_key",
 ]

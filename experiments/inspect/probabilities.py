@@ -14,8 +14,7 @@ from mmgrec_jax.decoding.trie import Trie
 from mmgrec_jax.evaluation import metrics
 from mmgrec_jax.evaluation.evaluate import score_lists
 from mmgrec_jax.evaluation.ranking import rank_unseen
-from mmgrec_jax.models.generator import Generator, Vectors
-from mmgrec_jax.nn.history import mean_of_history
+from mmgrec_jax.models.generator import Generator, Vectors, profile_of
 from mmgrec_jax.serving.trained import Reloaded
 from mmgrec_jax.stages import rankers
 from mmgrec_jax.training import parallel
@@ -72,9 +71,6 @@ def log_probs(
   item_BxT: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
   """`token_log_probs`, teacher-forced on what `generate` reads of histories."""
-  profile_BxD = None
-  if model.user_token:
-    profile_BxD = mean_of_history(vectors.item_IxD, history_BxH)
   logits: Any = model.apply(
     {"params": params},
     vectors,
@@ -82,7 +78,7 @@ def log_probs(
     history_BxH[:, :history_length],
     trie.tokens(item_BxT),
     train=False,
-    profile_BxD=profile_BxD,
+    profile_BxD=profile_of(model, vectors, history_BxH),
   )
   semantic, last = logits
   return token_log_probs(semantic, last, trie, item_BxT, model.trie_softmax)

@@ -53,7 +53,7 @@ def default_config(system: str = "mmgrec", embedding: str = "gcn") -> Config:
     config.evaluation.rescore = RESCORE
     # In it, beside h_u . h_i: shares are tried, () for none.
     config.evaluation.content = ConfigDict()
-    config.evaluation.content.shares = (0.0, 0.1, 0.2, 0.3, 0.4)  # of each
+    config.evaluation.content.shares = (0.0, 0.1, 0.2, 0.3, 0.4)  # each score
     config.evaluation.content.neighbours = 10
     config.evaluation.content.width = 64  # principal components of profiles
     config.evaluation.ease = ConfigDict()
@@ -209,7 +209,7 @@ def softmax_training(l2: float, learning_rate: float) -> dict:
   }
 
 
-# What validation chose of six, on lfm2k and on ml100k; see RECIPE.md.
+# What validation chose of six: on lfm2k and ml100k, but ngcf on lfm2k alone.
 TUNED_BASELINES = {
   **dict.fromkeys(
     ("mf", "graphsage", "ngcf", "vbpr", "lattice"), softmax_training(0.1, 2e-3)

@@ -9,8 +9,7 @@ import jax
 from mmgrec_jax.decoding import beam_search
 from mmgrec_jax.decoding import trie as tries
 from mmgrec_jax.decoding.allowed import Allowed
-from mmgrec_jax.models.generator import Generator, Vectors
-from mmgrec_jax.nn.history import mean_of_history
+from mmgrec_jax.models.generator import Generator, Vectors, profile_of
 
 
 def generate(
@@ -34,15 +33,12 @@ def generate(
   """
   call: Any = functools.partial(model.apply, {"params": params})
   read_BxN = history_BxH[:, :history_length]
-  profile_BxD = None
-  if model.user_token:
-    profile_BxD = mean_of_history(vectors.item_IxD, history_BxH)
   memory = call(
     vectors,
     user_B,
     read_BxN,
     train=False,
-    profile_BxD=profile_BxD,
+    profile_BxD=profile_of(model, vectors, history_BxH),
     method="encode",
   )
 

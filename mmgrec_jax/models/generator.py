@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 
 from mmgrec_jax.nn import attention, transformer
 from mmgrec_jax.nn.dropout import Dropout
+from mmgrec_jax.nn.history import mean_of_history
 
 
 @struct.dataclass
@@ -255,3 +256,12 @@ class Generator(nn.Module):
   def last_logits(self, x_BxKxD: jax.Array) -> jax.Array:
     """Logits of the last token, float32 [B, K, C]."""
     return self.last_head(x_BxKxD).astype(jnp.float32)
+
+
+def profile_of(
+  model: Generator, vectors: Vectors, history_BxH: jax.Array
+) -> jax.Array | None:
+  """`profile_BxD` of `encode` when nothing in a history is to be predicted."""
+  if not model.user_token:
+    return None
+  return mean_of_history(vectors.item_IxD, history_BxH)

@@ -9,7 +9,7 @@ import pytest
 from mmgrec_jax.config import default_config
 from mmgrec_jax.data.dataset import TRAIN
 from mmgrec_jax.evaluation.evaluate import score_lists
-from mmgrec_jax.models.content import content_score
+from mmgrec_jax.nn.nearest import SparseRows
 from mmgrec_jax.serving.trained import open_workdir, reload_generator
 from mmgrec_jax.stages import rankers, rescoring
 from mmgrec_jax.training import parallel
@@ -58,13 +58,17 @@ def test_each_mix_is_the_sum_of_standard_scores(mixed):
   x_UxI = np.zeros((len(users), run.data.n_items))
   x_UxI[run.data.edges(TRAIN)] = 1
   h_UxI = np.asarray(search.vectors.user_UxD @ search.vectors.item_IxD.T)
-  every_UxI = np.broadcast_to(np.arange(run.data.n_items), x_UxI.shape)
-  history_UxI = np.where(x_UxI > 0, every_UxI, -1)
-  assert len(search.content) == 4
-  alike = [
-    np.asarray(content_score(of, history_UxI, every_UxI))
-    for of in search.content
-  ]
+  has_Ux1 = np.maximum(x_UxI.sum(axis=1, keepdims=True), 1)
+  each_Ix1 = np.arange(run.data.n_items)[:, None]
+  alike = []
+  for of in search.content:
+    if isinstance(of, SparseRows):
+      alike_IxI = np.zeros((run.data.n_items, run.data.n_items))
+      alike_IxI[each_Ix1, of.index_RxC] = of.weight_RxC
+      alike.append(x_UxI @ alike_IxI.T)
+    else:
+      alike.append(x_UxI / has_Ux1 @ of @ of.T)
+  assert len(alike) == 4
   of_items = (h_UxI, *alike, x_UxI @ ease_IxI)
   for user in users:
     own = beams_UxK[user][beams_UxK[user] >= 0]

@@ -207,6 +207,23 @@ def mean_with_itself(graph: Graph, h_NxD: jax.Array) -> jax.Array:
   return (h_NxD + neighbour_sum(graph, h_NxD)) / n_Nx1
 
 
+def layer_means(
+  graph: Graph, h_NxD: jax.Array, layers: int, step=propagate
+) -> list[jax.Array]:
+  """LightGCN's vectors, eq. 8 with alpha_k = 1 / (n + 1), at every depth n.
+
+  Args:
+    step: `propagate`, or another that takes what it takes.
+
+  Returns:
+    [N, D] of n = 0 … layers: the mean of h and its first n steps.
+  """
+  h = [h_NxD]
+  for _ in range(layers):
+    h.append(step(graph, h[-1]))
+  return [jnp.stack(h[: n + 1]).mean(axis=0) for n in range(layers + 1)]
+
+
 def segment_softmax(
   logits_E: jax.Array, receiver_E: jax.Array, n_nodes: int
 ) -> jax.Array:

@@ -11,6 +11,8 @@ from mmgrec_jax.errors import UserError
 from mmgrec_jax.files import changed_file, read_json, sha256, write_folder
 
 MOST = {"user": 2**31 - 2, "item": 2**31 - 2, "split": 2}
+# Most rows for each interaction, beyond SMALL rows, that are taken for real.
+SPARSEST, SMALL = 20, 1_000_000
 OPTIONAL = ("user_ids", "item_ids", "titles", "pictures")
 
 
@@ -108,12 +110,11 @@ def load_dataset(folder: str | Path) -> Dataset:
   user_E, item_E, split_E = (
     _index(columns[field], path, field) for field in ("user", "item", "split")
   )
-  numbered = lambda row_E, n: np.arange(max(int(row_E.max(initial=-1)) + 1, n))
   n_rows = max((len(f) for f in features.values()), default=0)
   if "user_ids" not in array_of:
-    array_of["user_ids"] = numbered(user_E, 0)
+    array_of["user_ids"] = _numbered(user_E, 0, path, "user")
   if "item_ids" not in array_of:
-    array_of["item_ids"] = numbered(item_E, n_rows)
+    array_of["item_ids"] = _numbered(item_E, n_rows, path, "item")
   return Dataset(
     name=name,
     user_E=user_E,
@@ -138,3 +139,16 @@ def _index(array: np.ndarray, path: Path, field: str) -> np.ndarray:
       f" 0..{MOST[field]}."
     )
   return array.astype(np.int32)
+
+
+def _numbered(row_E: np.ndarray, at_least: int, path, field) -> np.ndarray:
+  """The numbers of rows as their ids, where no file has others."""
+  n = max(int(row_E.max(initial=-1)) + 1, at_least)
+  if n > max(SPARSEST * len(row_E), SMALL, at_least):
+    raise UserError(
+      f"{path}: '{field}' goes up to {n - 1:,} in {len(row_E):,} interactions:"
+      " these are ids, not row numbers. 'python -m mmgrec_jax.prepare' numbers"
+      " them; if they are row numbers, save all"
+      f" {n:,} ids as {path.with_name(f'{field}_ids.npy')}."
+    )
+  return np.arange(n)

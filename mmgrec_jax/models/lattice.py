@@ -4,7 +4,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mmgrec_jax.graph import mean_with_itself, neighbour_sum, propagate
+from mmgrec_jax.graph import (
+  layer_means,
+  mean_with_itself,
+  neighbour_sum,
+  propagate,
+)
 from mmgrec_jax.models import collaborative as cf
 from mmgrec_jax.nn import nearest
 from mmgrec_jax.nn.nearest import SparseRows
@@ -71,12 +76,10 @@ class LATTICE(nn.Module):
     return cf.of_outputs(user_BxD, out_IxD)
 
   def _over_graph(self, graph, user_UxD, item_IxD):
-    """LightGCN: the mean over what goes in and every layer."""
+    """LightGCN's vectors."""
     step = propagate if self.laplacian == "symmetric" else mean_with_itself
-    h = [jnp.concatenate([user_UxD, item_IxD])]
-    for _ in range(self.layers):
-      h.append(step(graph, h[-1]))
-    mean_NxD = jnp.stack(h).mean(axis=0)
+    h_NxD = jnp.concatenate([user_UxD, item_IxD])
+    mean_NxD = layer_means(graph, h_NxD, self.layers, step)[-1]
     return mean_NxD[: len(user_UxD)], mean_NxD[len(user_UxD) :]
 
   def _over_item_graph(self, inputs, h_IxD, train):

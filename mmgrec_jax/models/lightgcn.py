@@ -1,10 +1,9 @@
 """LightGCN (He et al. 2020, SIGIR): propagation and nothing else."""
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
-from mmgrec_jax.graph import propagate
+from mmgrec_jax.graph import layer_means
 from mmgrec_jax.models import collaborative as cf
 
 
@@ -24,10 +23,7 @@ class LightGCN(nn.Module):
     U, N = inputs.n_users, inputs.n_users + inputs.n_items
     init = nn.initializers.normal(0.1)
     e_0 = self.param("embedding", init, (N, self.width))
-    e = [e_0]
-    for _ in range(self.layers):
-      e.append(propagate(inputs.graph, e[-1]))
-    mean_NxD = jnp.stack(e).mean(axis=0)
+    mean_NxD = layer_means(inputs.graph, e_0, self.layers)[-1]
     return cf.Embedded(
       mean_NxD[:U][user_B],
       mean_NxD[U:],

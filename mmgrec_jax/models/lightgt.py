@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mmgrec_jax.data import sampling
-from mmgrec_jax.graph import propagate
+from mmgrec_jax.graph import layer_means
 from mmgrec_jax.models import collaborative as cf
 
 CHUNK = 512  # users encoded at a time
@@ -53,10 +53,8 @@ class LightGT(nn.Module):
     U, D = inputs.n_users, self.width
     user_UxD = self.param("user", cf.xavier_normal, (U, D))
     item_IxD = self.param("item", cf.xavier_normal, (inputs.n_items, D))
-    e = [jnp.concatenate([user_UxD, item_IxD])]
-    for _ in range(self.layers):
-      e.append(propagate(inputs.graph, e[-1]))
-    M = [jnp.stack(e[:n]).mean(axis=0) for n in range(1, self.layers + 2)]
+    e_NxD = jnp.concatenate([user_UxD, item_IxD])
+    M = layer_means(inputs.graph, e_NxD, self.layers)
     users, items = M[-1][:U][user_B], M[-1][U:]
     l2 = (M[-1][:U] ** 2).mean() + (M[-1][U:] ** 2).mean()
     if inputs.features:

@@ -33,6 +33,15 @@ def test_ids_default_to_row_numbers(tmp_path, small_data):
   assert back.item_ids.tolist() == list(range(small_data.n_items))
 
 
+@pytest.mark.parametrize("field", ["user", "item"])
+def test_ids_in_the_place_of_row_numbers_are_refused(tmp_path, field):
+  ids = {"user": [0, 1], "item": [0, 1], field: [7, 2**31 - 2]}
+  np.savez(tmp_path / "interactions.npz", split=[0, 0], **ids)
+  goes_up = f"'{field}' goes up to 2,147,483,646 in 2 interactions: these"
+  with pytest.raises(UserError, match=goes_up):
+    load_dataset(tmp_path)
+
+
 def test_pickled_objects_are_refused(tmp_path, small_data):
   save_dataset(small_data, tmp_path)
   (tmp_path / "meta.json").unlink()

@@ -1,9 +1,12 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mmgrec_jax.data import sampling
+from mmgrec_jax.graph import layer_means
 from mmgrec_jax.models import lightgt
 from mmgrec_jax.models.lightgcn import LightGCN
 from mmgrec_jax.models.lightgt import LightGT
@@ -85,7 +88,8 @@ def inputs(found, tiny_inputs, monkeypatch):
     sampling, "shuffle_rows", lambda key, data: jnp.arange(len(data.item_E))
   )
   graph = jnp.asarray(found["graph_dense"], jnp.float32)
-  monkeypatch.setattr(lightgt, "propagate", lambda _, h: graph @ h)
+  over_graph = functools.partial(layer_means, step=lambda _, h: graph @ h)
+  monkeypatch.setattr(lightgt, "layer_means", over_graph)
   return tiny_inputs("vat")
 
 

@@ -65,8 +65,9 @@ def principal_components(
       pca = PCA(width, svd_solver="covariance_eigh").fit(fitted_NxF)
     y_IxC[present_I] = pca.transform(x_IxF[present_I])
   norm_Ix1 = np.linalg.norm(y_IxC, axis=1, keepdims=True)
-  # As good as the mean item: its direction would be rounding alone.
-  return np.where(norm_Ix1 > 1e-5, y_IxC / np.maximum(norm_Ix1, 1e-5), 0)
+  # Less is as good as the mean item: its direction would be rounding alone.
+  least = 1e-5 * np.linalg.norm(x_IxF, axis=1).max(initial=0)
+  return y_IxC / np.where(norm_Ix1 > least, norm_Ix1, np.inf)
 
 
 def content_score(

@@ -91,6 +91,15 @@ def test_a_score_is_the_mean_cosine_about_the_mean_item(x_IxF):
         )
 
 
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+def test_the_scale_of_the_features_does_not_matter(x_IxF, scale):
+  np.testing.assert_allclose(
+    principal_components(x_IxF * np.float32(scale), 2),
+    principal_components(x_IxF, 2),
+    atol=1e-5,
+  )
+
+
 def test_components_are_those_of_most_variance(rng):
   x_IxF = rng.normal(size=(20, 6)) * [5, 1, 4, 1, 1, 1] + 2
   y_IxC = principal_components(x_IxF, width=2)

@@ -118,7 +118,8 @@ def dry_run(config: Config) -> None:
   rough = config.copy_and_resolve_references()
   if "recid" in rough:
     rough.recid.ignore_health = True
-    rough.evaluation.rescore = ()
+  if "rescore" in rough.evaluation:
+    rough.evaluation.rescore.scores = ()
   with (
     parallel.shared_by(config.model_shards),
     tempfile.TemporaryDirectory() as scratch,
@@ -141,7 +142,7 @@ def train_mmgrec(config: Config, data: Dataset, folder: Workdir) -> dict:
       config, data, (vectors.user_UxD, vectors.item_IxD)
     )
   }
-  if not config.evaluation.rescore:
+  if not config.evaluation.rescore.scores:
     return {**systems, "mmgrec": beam_system(config, data, model, search)}
   rescored = rescoring.rescored_beams(config, data, folder, model, search)
   return {**systems, **rescored}

@@ -115,11 +115,8 @@ def mmgrec_run(small_data, no_test, tmp_path_factory) -> Path:
   config = default_config()
   config.data, config.width = str(folder / "data"), 8
   config.evaluation.update(
-    splits=("valid",), cutoffs=(10,), beam_width=30, valid_beam_width=30,
-    rescore=(8.0,),
-  )  # fmt: skip
-  config.evaluation.content.shares = (0.25,)
-  config.evaluation.ease.shares = (0.25,)
+    splits=("valid",), cutoffs=(10,), beam_width=30, valid_beam_width=30
+  )
   config.recid.ignore_health = True
   config.embed.epochs = 1
   config.generator.soft_targets.share = 0.0

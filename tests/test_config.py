@@ -139,8 +139,7 @@ def test_lattices_graph_is_set_only_where_it_has_one():
 def test_the_paper_has_neither_another_embedding_nor_re_scoring():
   config = configs.from_preset({"name": "x", "embedding": "mf"}, "paper")
   assert config.embedding == "gcn"
-  chosen = config.evaluation
-  assert chosen.rescore == chosen.content.shares == chosen.ease.shares == ()
+  assert config.evaluation.rescore.scores == ()
   assert config.norm_powers == (0.0,)
 
 
@@ -152,20 +151,20 @@ def test_powers_of_the_norm_are_from_0_to_1(powers):
     configs.check(config)
 
 
-@pytest.mark.parametrize("name", ["ease", "content"])
-def test_a_share_is_no_more_than_all(name):
+@pytest.mark.parametrize("scores", [("text",), ("ease", "ease"), (0.5,)])
+def test_what_re_scores_is_one_of_four(scores):
   config = configs.default_config()
-  configs.set_value(config, f"evaluation.{name}.shares", (0.0, 1.5))
-  with pytest.raises(UserError, match=f"{name}.shares.*from 0 to 1"):
+  configs.set_value(config, "evaluation.rescore.scores", scores)
+  with pytest.raises(UserError, match=r"rescore.scores = .*profile, ease, or"):
     configs.check(config)
 
 
 def test_ease_in_the_re_scoring_needs_its_penalty():
   config = configs.default_config()
-  configs.set_value(config, "evaluation.ease.l2", 0)
+  configs.set_value(config, "evaluation.rescore.ease.l2", 0)
   with pytest.raises(UserError, match="ease.l2 = 0"):
     configs.check(config)
-  configs.set_value(config, "evaluation.ease.shares", ())
+  configs.set_value(config, "evaluation.rescore.scores", ("embedding",))
   configs.check(config)
 
 

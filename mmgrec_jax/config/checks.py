@@ -6,6 +6,7 @@ from typing import Any
 
 from mmgrec_jax.config.defaults import (
   EMBEDDINGS,
+  SCORES,
   SYSTEMS,
   Config,
   default_like,
@@ -170,14 +171,17 @@ def _check_evaluation(config: Config) -> None:
       f"config.evaluation.splits = {chosen.splits!r}: it is"
       " ('valid', 'test') or ('valid',)."
     )
-  for name in ("content", "ease"):
-    shares = chosen[name].shares if name in chosen else ()
-    if not all(0 <= share <= 1 for share in shares):
+  if "rescore" in chosen:
+    scores = chosen.rescore.scores
+    if not set(scores) <= {*SCORES} or len(set(scores)) < len(scores):
       raise UserError(
-        f"config.evaluation.{name}.shares = {shares!r}: each is from 0 to 1."
+        f"config.evaluation.rescore.scores = {scores!r}: it holds some of"
+        f" {', '.join(SCORES)}, or nothing."
       )
-  if "ease" in chosen and any(chosen.ease.shares) and chosen.ease.l2 == 0:
-    raise UserError("config.evaluation.ease.l2 = 0: it needs to be more.")
+    if "ease" in scores and chosen.rescore.ease.l2 == 0:
+      raise UserError(
+        "config.evaluation.rescore.ease.l2 = 0: it needs to be more."
+      )
   if "generator" in config and chosen.beam_width < max(chosen.cutoffs):
     raise UserError(
       "config.evaluation.beam_width must be at least the largest of"

@@ -11,6 +11,8 @@ ConfigDict = ml_collections.ConfigDict
 SYSTEMS = (*baselines.ITEM_ITEM, *baselines.MODELS, "tiger")
 # What gives MMGRec its h_u and h_i: the paper's GCN, or a baseline.
 EMBEDDINGS = ("gcn", *baselines.MODELS)
+# What may re-score MMGRec's beams: h_u . h_i, the features in two ways, EASE.
+SCORES = ("embedding", "nearest", "profile", "ease")
 # A ConfigDict whose attributes a type checker lets pass.
 Config = Any
 
@@ -50,16 +52,13 @@ def default_config(system: str = "mmgrec", embedding: str = "gcn") -> Config:
   if system == "mmgrec":
     config.embedding = embedding
     config.norm_powers = (0.0, 0.25, 0.5)  # of h_item's norm, tried
-    config.evaluation.rescore = RESCORE
-    # In it, beside h_u . h_i: shares are tried, () for none.
-    config.evaluation.content = ConfigDict()
-    config.evaluation.content.shares = (0.0, 0.1, 0.2, 0.3, 0.4)  # each score
-    config.evaluation.content.neighbours = 10
-    config.evaluation.content.width = 64  # principal components of profiles
-    config.evaluation.ease = ConfigDict()
-    config.evaluation.ease.shares = (0.0, 0.25, 0.5)
-    config.evaluation.ease.l2 = 100.0
-    config.evaluation.ease.max_gib = 1.0  # left out if it took more memory
+    config.evaluation.rescore = ConfigDict()  # the order of the beams
+    config.evaluation.rescore.scores = SCORES  # beside their own; () for none
+    config.evaluation.rescore.neighbours = 10  # of an item, in each modality
+    config.evaluation.rescore.width = 64  # principal components of profiles
+    config.evaluation.rescore.ease = ConfigDict()
+    config.evaluation.rescore.ease.l2 = 100.0
+    config.evaluation.rescore.ease.max_gib = 1.0  # left out if it took more
   model = embedding if system == "mmgrec" else system
   if model == "gcn":
     _add_gcn(config)
@@ -209,20 +208,19 @@ def softmax_training(l2: float, learning_rate: float) -> dict:
   }
 
 
-# What validation chose of six: on lfm2k and ml100k, but ngcf on lfm2k alone.
+# What validation chose of six on lfm2k or ml100k, see experiments/RECIPE.md.
 TUNED_BASELINES = {
   **dict.fromkeys(
     ("mf", "graphsage", "ngcf", "vbpr", "lattice"), softmax_training(0.1, 2e-3)
   ),
+  "gat": softmax_training(0.1, 5e-3),
   "lightgcn": softmax_training(0.01, 5e-3),
+  "mmgcn": softmax_training(0.01, 2e-3),
   "grcn": softmax_training(1e-3, 5e-3),
 }
 EMBEDDING_SETTINGS = {
   "lattice": {"users": "history", **TUNED_BASELINES["lattice"]}
 }
-# Weights of h_u . h_i in the order of the beams, tried on validation.
-RESCORE = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-
 # TIGER (Rajput et al. 2023) in MMGRec's stages: Rec-IDs of the features alone,
 # in and out; the history is a sequence.
 TIGER = {

@@ -6,8 +6,10 @@ from mmgrec_jax.config.defaults import (
   EMBEDDING,
   EMBEDDINGS,
   SYSTEMS,
+  TUNED_BASELINES,
   Config,
   default_config,
+  model_name,
 )
 from mmgrec_jax.config.values import flatten, set_value
 from mmgrec_jax.errors import UserError
@@ -22,11 +24,7 @@ _PAPER_SGD = {
 }
 PAPER = {
   "norm_powers": (0.0,),
-  "evaluation": {
-    "rescore": (),
-    "content": {"shares": ()},
-    "ease": {"shares": ()},
-  },
+  "evaluation": {"rescore": {"scores": ()}},
   "embed": {
     "batch_size": 3000,
     "l2": 0.0,
@@ -58,7 +56,8 @@ def from_preset(overrides: dict, preset: str) -> Config:
 
   Args:
     overrides: the file's own choices, nested as the settings are; under
-      `models`, those of `config.model` by baseline, and TIGER's by stage.
+      `models`, those of `config.model` by baseline, which come after
+      `TUNED_BASELINES`, and TIGER's by stage.
     preset: '' for the tuned defaults, 'paper' for the paper's settings, one
       of `SYSTEMS`, or 'embedding=' and one of `EMBEDDINGS`.
   """
@@ -77,8 +76,9 @@ def from_preset(overrides: dict, preset: str) -> Config:
   if system == "tiger":
     sources.append(of_models.get("tiger", {}))
   elif "model" in config:
-    own = of_models.get(embedding if system == "mmgrec" else system, {})
-    sources.append({"model": own})
+    model = model_name(config)
+    sources.append({"model": TUNED_BASELINES.get(model, {})})
+    sources.append({"model": of_models.get(model, {})})
   if preset == "paper":
     sources.append(PAPER)
   for source in sources:

@@ -141,14 +141,16 @@ def vectors_file(run: Trained) -> Path:
 
 
 def rescored(run: Trained, search: rankers.Search) -> rankers.Search:
-  """With the mix that is best in rescore.json, if the run has one.
+  """With the mix of rescore.json, if the run has one.
 
   Raises:
     UserError: it is damaged or of an earlier version, or a file that has a
       part in the mix is missing or damaged.
   """
-  scored = (run.folder / "rescore.json").is_file()
-  if not run.config.evaluation.get("rescore") or not scored:
+  wanted = "rescore" in run.config.evaluation and (
+    run.config.evaluation.rescore.scores
+  )
+  if not (wanted and (run.folder / "rescore.json").is_file()):
     return search
   found = rescoring.read_found(run.folder)
   return rescoring.read_mix(run.folder, search, found, run.data.n_items)

@@ -30,13 +30,15 @@ FORMS = {
 def make_content(
   config: Config, data: Dataset, folder: Workdir
 ) -> dict[str, Content]:
-  """By name of the score, made or read; nothing where it is not wanted."""
-  if not any(config.evaluation.content.shares):
+  """By name of the score, made or read: those that are wanted."""
+  wanted = config.evaluation.rescore.scores
+  if not {"nearest", "profile"} & {*wanted}:
     return {}
   path = folder.path / "content.npz"
   if not is_made(path):
     save_content(config, normalised_features(config, data), folder.path)
-  return read_content(path, data.n_items)
+  found = read_content(path, data.n_items)
+  return {n: found[n] for n in found if n.rpartition(" ")[2] in wanted}
 
 
 def save_content(
@@ -51,7 +53,7 @@ def save_content(
     features: by modality, normalised, [I, F].
     known_I: as of `principal_components`.
   """
-  settings, arrays = config.evaluation.content, {}
+  settings, arrays = config.evaluation.rescore, {}
   for modality, x_IxF in features.items():
     rows = jax.jit(nearest_by_content, static_argnums=1)(
       jnp.asarray(x_IxF), settings.neighbours

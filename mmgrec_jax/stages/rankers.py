@@ -47,10 +47,10 @@ def histories(config: Config, data: Dataset) -> Rows:
 class Search(NamedTuple):
   """What a beam search reads.
 
-  weight_J: of `other_scores` in the order of the beams; None: the beams as
+  weight_J: of `all_scores`, whose sum orders the beams; None: they are as
     they are.
-  content: how alike items are by their features: the next of them.
-  ease_IxI: EASE's matrix, the last of them; None: there is none.
+  content: how alike items are by their features, for `all_scores`.
+  ease_IxI: EASE's matrix, for the last of them; None: there is none.
   allowed: items that may be returned; None: any.
   """
 
@@ -80,8 +80,8 @@ def beams_of(config: Config, model: Generator, beam_width: int) -> Recommend:
     )
     if search.weight_J is None:
       return items_BxK, score_BxK
-    others_BxJxK = other_scores(search, user_B, history_BxH, items_BxK)
-    return rescore(items_BxK, score_BxK, others_BxJxK, search.weight_J)
+    scores_BxJxK = all_scores(search, user_B, history_BxH, items_BxK, score_BxK)
+    return rescore(items_BxK, scores_BxJxK, search.weight_J)
 
   return recommend
 
@@ -120,25 +120,26 @@ def history_ranker(
   )
 
 
-def other_scores(
+def all_scores(
   search: Search,
   user_B: jax.Array,
   history_BxH: jax.Array,
   items_BxK: jax.Array,
+  score_BxK: jax.Array,
 ) -> jax.Array:
-  """h_u . h_i, and content's and EASE's, of each user's candidates.
+  """The beams' scores, h_u . h_i, content's and EASE's, of their items.
 
   Returns:
-    [B, J, K], in the order of `Search`; of an item -1, any number.
+    [B, J, K], in this order; of an item -1, any number.
   """
   inner_BxK = jnp.einsum(
     "bd,bkd->bk",
     search.vectors.user_UxD[user_B],
     search.vectors.item_IxD[jnp.maximum(items_BxK, 0)],
   )
-  others = [inner_BxK]
+  scores = [score_BxK, inner_BxK]
   for content in search.content:
-    others.append(content_score(content, history_BxH, items_BxK))
+    scores.append(content_score(content, history_BxH, items_BxK))
   if search.ease_IxI is not None:
-    others.append(scores_of(search.ease_IxI, history_BxH, items_BxK))
-  return jnp.stack(others, axis=1)
+    scores.append(scores_of(search.ease_IxI, history_BxH, items_BxK))
+  return jnp.stack(scores, axis=1)

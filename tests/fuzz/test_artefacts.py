@@ -71,12 +71,8 @@ def write_json(run):
   }  # fmt: skip
   run.write_json("results.json", found)
   run.write_json("seconds.json", found["seconds"])
-  mix = {
-    "embedding": {"1.0": {"2.0": 0.1, "4.0": 0.2}},
-    "text nearest": {"0.0": {"2.0": 0.1}, "0.5": {"2.0": 0.3}},
-    "ease": {"0.5": {"4.0": 0.4}},
-  }
-  run.write_json("rescore.json", mix)
+  mix = {"beams": 0.5, "embedding": 1.5, "text nearest": 0.25, "ease": 0.75}
+  run.write_json("rescore.json", {"without_ease": mix, "mmgrec": mix})
   health = {
     "r2": 0.5, "usage": [0.5, 1.0], "perplexity": [2.0, 3.5],
     "collision_rate": 0.2, "groups": 4, "largest_group": 2,
@@ -103,7 +99,6 @@ def read_results(path):
 
 def read_mix(path):
   found = rescoring.read_found(path.parent)
-  rescoring._show(found)
   rescoring.read_mix(path.parent, SEARCH, found, I)
 
 

@@ -48,46 +48,45 @@ def test_a_setting_younger_than_the_run_has_its_default(tmp_path):
   assert read.to_dict() == config.to_dict()
 
 
-def test_re_scoring_reads_what_has_a_part_in_the_best_mix(tmp_path, small_data):
+def test_re_scoring_reads_what_has_a_part_in_the_mix(tmp_path, small_data):
   run = trained.Trained(tmp_path, default_config(), small_data)
   beams = Search(None, None, None)
   assert trained.rescored(run, beams) is beams
 
-  def found(**tried):
-    (tmp_path / "rescore.json").write_text(json.dumps(tried))
+  def found(**mix):
+    other = {"without_ease": {"beams": 9.0}}
+    (tmp_path / "rescore.json").write_text(json.dumps({**other, "mmgrec": mix}))
     return trained.rescored(run, beams)
 
-  alone = {"embedding": {"1.0": {"0.0": 0.1, "2.0": 0.3, "4.0": 0.3}}}
-  ease = lambda share, recall: {"ease": {share: {"8.0": recall}}}
-  less = found(**alone, **ease("0.0", 0.3))
-  assert less.weight_J.tolist() == [8.0]
+  less = found(beams=0.5, embedding=2.0)
+  assert less.weight_J.tolist() == [0.5, 2.0]
   assert less.ease_IxI is None and less.content == ()
+  assert found(beams=0.5).weight_J.tolist() == [0.5, 0.0]
 
   n = small_data.n_items
   ease_IxI = np.eye(n, k=1, dtype=np.float32)
   write_arrays(tmp_path / "item_item.npz", {"weight_IxI": ease_IxI})
   features = {"a": np.eye(n, 2), "b": np.ones((n, 2), np.float32)}
   content.save_content(run.config, features, tmp_path)
-  all_of_it = found(
-    **alone,
-    **{"a nearest": {"0.0": {"2.0": 0.3}, "0.5": {"2.0": 0.3}}},
-    **{"b nearest": {"0.0": {"2.0": 0.3}, "0.5": {"2.0": 0.4}}},
-    **ease("0.25", 0.4),
-  )
-  assert all_of_it.weight_J.tolist() == [3.0, 3.0, 2.0]
+  mix = {"beams": 0.5, "embedding": 3.0, "b nearest": -1.0, "ease": 2.0}
+  all_of_it = found(**mix)
+  assert all_of_it.weight_J.tolist() == [0.5, 3.0, -1.0, 2.0]
   ease_IxI[:, 0] = np.nan  # It says nothing of an item without users.
   np.testing.assert_array_equal(all_of_it.ease_IxI, ease_IxI)
   (rows,) = all_of_it.content
   np.testing.assert_allclose(rows.weight_RxC.sum(axis=1), 1, rtol=1e-6)
-  run.config.evaluation.rescore = ()
+  run.config.evaluation.rescore.scores = ()
   assert trained.rescored(run, beams) is beams
 
 
+@pytest.mark.parametrize(
+  "earlier", ['{"0.0": {"2.0": 0.3}}', '{"embedding": {"1.0": {"2.0": 0.3}}}']
+)
 def test_the_mix_of_an_earlier_version_is_an_error_that_says_so(
-  tmp_path, small_data
+  earlier, tmp_path, small_data
 ):
   run = trained.Trained(tmp_path, default_config(), small_data)
-  (tmp_path / "rescore.json").write_text('{"0.0": {"2.0": 0.3}}')
+  (tmp_path / "rescore.json").write_text(earlier)
   with pytest.raises(UserError, match="rescore.json is of an earlier version"):
     trained.rescored(run, Search(None, None, None))
 
@@ -96,17 +95,10 @@ def test_the_mix_of_an_earlier_version_is_an_error_that_says_so(
   ("found", "says"),
   [
     ("{", "rescore.json: damaged"),
-    ('{"embedding": {}}', "rescore.json: damaged"),
-    ('{"embedding": {"all": {"2.0": 0.3}}}', "rescore.json: damaged"),
-    ('{"embedding": {"1.0": {"2.0": NaN}}}', r"'embedding.1.0.2.0' is missing"),
-    (
-      '{"embedding": {"1.0": {"2.0": 0.3}}, "x": {"0.5": {"2.0": 0.3}}}',
-      "content.npz: not found",
-    ),
-    (
-      '{"embedding": {"1.0": {"2.0": 0.3}}, "ease": {"0.5": {"2.0": 0.3}}}',
-      "item_item.npz: not found",
-    ),
+    ('{"mmgrec": 1}', "'mmgrec' is missing"),
+    ('{"mmgrec": {"beams": NaN}}', "'mmgrec.beams' is missing"),
+    ('{"mmgrec": {"beams": 1, "x nearest": 1}}', "content.npz: not found"),
+    ('{"mmgrec": {"beams": 1, "ease": 2}}', "item_item.npz: not found"),
   ],
 )
 def test_a_damaged_mix_is_named(found, says, tmp_path, small_data):
@@ -119,7 +111,7 @@ def test_a_damaged_mix_is_named(found, says, tmp_path, small_data):
 def test_content_that_lacks_a_part_of_the_mix_is_named(tmp_path, small_data):
   run = trained.Trained(tmp_path, default_config(), small_data)
   content.save_content(run.config, {"a": np.eye(30, 2)}, tmp_path)
-  mix = {"embedding": {"1.0": {"2.0": 0.3}}, "b": {"0.5": {"2.0": 0.3}}}
+  mix = {"mmgrec": {"beams": 1.0, "b nearest": 0.5}}
   (tmp_path / "rescore.json").write_text(json.dumps(mix))
-  with pytest.raises(UserError, match=r"content.npz: has no 'b', which has"):
+  with pytest.raises(UserError, match=r"has no 'b nearest', which has"):
     trained.rescored(run, Search(None, None, None))

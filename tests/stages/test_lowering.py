@@ -10,7 +10,10 @@ from mmgrec_jax.stages import embed, rankers
 from mmgrec_jax.training import parallel, sharded
 from mmgrec_jax.workdir import Workdir
 
-SAMPLED = {"embed": {"fan_out": (3, 2)}, "evaluation": {"rescore": ()}}
+SAMPLED = {
+  "embed": {"fan_out": (3, 2)},
+  "evaluation": {"rescore": {"scores": ()}},
+}
 # What a text shows where devices have copies, and where two share one.
 SHOWS = {1: "all_reduce", 2: '[{"model"}'}
 

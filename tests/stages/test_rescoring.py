@@ -1,14 +1,14 @@
-"""Beams mixed with other scores: what is tried, chosen and left out."""
+"""Beams mixed with other scores: with what weights, and what is left out."""
 
 import json
-from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
-from mmgrec_jax.config import default_config
-from mmgrec_jax.data.dataset import TRAIN
-from mmgrec_jax.evaluation.evaluate import score_lists
+from mmgrec_jax.config import SCORES
+from mmgrec_jax.data.dataset import TRAIN, VALID
+from mmgrec_jax.evaluation.evaluate import countable_users
 from mmgrec_jax.nn.nearest import SparseRows
 from mmgrec_jax.serving.trained import open_workdir, reload_generator
 from mmgrec_jax.stages import rankers, rescoring
@@ -20,13 +20,12 @@ pytestmark = pytest.mark.usefixtures("one_device")
 
 @pytest.fixture
 def mixed(mmgrec_run, tmp_path):
-  """Of settings: the run, its systems, and what rescore.json holds."""
+  """Of scores: the run, its systems, and what rescore.json holds."""
 
-  def of(shares, max_gib=1.0, content=()):
+  def of(*scores, max_gib=1.0):
     run = open_workdir(mmgrec_run)
-    run.config.evaluation.rescore = (0.0, 2.0)
-    run.config.evaluation.content.shares = content
-    run.config.evaluation.ease.update(shares=shares, max_gib=max_gib)
+    run.config.evaluation.rescore.scores = scores
+    run.config.evaluation.rescore.ease.max_gib = max_gib
     model, _, search = reload_generator(run)
     folder = Workdir(tmp_path / "mixed", run.config, run.data)
     systems = rescoring.rescored_beams(
@@ -37,16 +36,11 @@ def mixed(mmgrec_run, tmp_path):
   return of
 
 
-def lists(systems, name, users):
-  ranker, search = systems[name]
-  return ranker(parallel.replicate(search), users)[0]
-
-
 def test_each_mix_is_the_sum_of_standard_scores(mixed):
-  run, systems, _ = mixed((0.0, 0.5), content=(0.0, 0.3))
+  run, systems, _ = mixed(*SCORES)
   users = np.arange(run.data.n_users)
   ranker, search = systems["mmgrec"]
-  weight_J = np.array([0.5, 0.8, 0.3, 0.2, 0.1, 1.5], np.float32)
+  weight_J = np.array([1.0, 0.5, 0.8, 0.3, 0.2, 0.1, 1.5], np.float32)
   search = search._replace(weight_J=weight_J)
   items_UxK, got_UxK = ranker(parallel.replicate(search), users)
   plain = rankers.beam_ranker(
@@ -74,7 +68,7 @@ def test_each_mix_is_the_sum_of_standard_scores(mixed):
     own = beams_UxK[user][beams_UxK[user] >= 0]
     z = lambda s: (s - s.mean()) / max(s.std(), 1e-6)
     parts = [score_UxK[user, : len(own)], *(s[user, own] for s in of_items)]
-    of_part = zip((1, *weight_J), parts, strict=True)
+    of_part = zip(weight_J, parts, strict=True)
     wanted = sum(w * z(s) for w, s in of_part)
     np.testing.assert_allclose(
       got_UxK[user, : len(own)], np.sort(wanted)[::-1], atol=1e-3
@@ -82,77 +76,85 @@ def test_each_mix_is_the_sum_of_standard_scores(mixed):
     assert set(items_UxK[user]) - {-1} == set(own)
 
 
-def test_the_best_mix_on_validation_is_taken(mixed):
-  run, systems, found = mixed((0.0, 0.5), content=(0.0, 0.3))
-  assert list(systems) == ["generator", "without_ease", "mmgrec"]
-  first, *alike, last = found
-  assert (first, last) == ("embedding", "ease")
-  assert sorted(alike) == [
-    f"{modality} {score}"
-    for modality in ("text", "visual")
-    for score in ("nearest", "profile")
-  ]
-  assert {name: list(tried) for name, tried in found.items()} == {
-    "embedding": ["1.0"],
-    **dict.fromkeys(alike, ["0.0", "0.3"]),
-    "ease": ["0.0", "0.5"],
-  }
-  for tried in found.values():
-    assert all(list(by) == ["0.0", "2.0"] for by in tried.values())
-  users = np.unique(run.data.edges(1)[0])
-  recall = lambda name: score_lists(
-    lists(systems, name, users), users, run.data, "valid", [10]
-  )["recall@10"].mean()
-  best = {
-    name: max(max(by_weight.values()) for by_weight in tried.values())
-    for name, tried in found.items()
-  }
-  assert list(best.values()) == sorted(best.values())
-  assert recall("mmgrec") == pytest.approx(best["ease"])
-  assert recall("without_ease") == pytest.approx(best[alike[-1]])
-  assert recall("generator") == pytest.approx(found["ease"]["0.5"]["0.0"])
+def test_the_weights_are_those_of_what_validation_chose(mixed):
+  run, systems, found = mixed(*SCORES)
+  assert list(systems) == ["generator", *found]
+  assert list(found) == ["without_ease", "mmgrec"]
+  names = [
+    "beams", "embedding",
+    *(f"{m} {s}" for m in ("text", "visual") for s in ("nearest", "profile")),
+    "ease",
+  ]  # fmt: skip
+  assert sorted(found["mmgrec"]) == sorted(names)
+  assert [*found["without_ease"]] == [*found["mmgrec"]][:-1] == names[:-1]
+  for system, mix in {"generator": {"beams": 1.0}, **found}.items():
+    weight_J = [mix.get(name, 0.0) for name in names]
+    np.testing.assert_allclose(systems[system][1].weight_J, weight_J)
+
+  users = np.unique(run.data.edges(VALID)[0])
+  users = users[np.isin(users, run.data.edges(TRAIN)[0])]
+  ranker, search = systems["mmgrec"]
+  chance = lambda **weights: log_chance(
+    run.data, users, ranker, search, names, {**found["mmgrec"], **weights}
+  )
+  best = chance()
+  for name, weight in found["mmgrec"].items():
+    for other in (weight - 0.3, weight + 0.3):
+      assert chance(**{name: other}) < best
 
 
-def test_each_takes_its_share_of_the_mix_of_those_before_it():
-  found = {
-    "embedding": {"1.0": {"2.0": 0.3, "4.0": 0.3}},
-    "text nearest": {"0.0": {"4.0": 0.3}, "0.2": {"8.0": 0.4}},
-    "ease": {"0.0": {"4.0": 0.4}, "0.5": {"4.0": 0.5, "6.0": 0.4}},
-  }
-  of_first = lambda n: [
-    *rescoring.weights(dict(list(found.items())[:n])).values()
-  ]
-  np.testing.assert_allclose(of_first(1), [2])
-  np.testing.assert_allclose(of_first(2), [6.4, 1.6])
-  np.testing.assert_allclose(of_first(3), [1.6, 0.4, 2])
+def log_chance(data, users, ranker, search, names, mix):
+  """Of what users have chosen, and of such weights beforehand."""
+  weight_J = np.array([mix[name] for name in names], np.float32)
+  search = search._replace(weight_J=weight_J)
+  items_NxK, mixed_NxK = ranker(parallel.replicate(search), users)
+  total = -((weight_J - np.eye(len(names))[0]) ** 2).sum() / 2
+  chosen = set(zip(*data.edges(VALID), strict=True))
+  log_p_NxK = jax.nn.log_softmax(mixed_NxK, axis=1)
+  for user, items_K, log_p_K in zip(users, items_NxK, log_p_NxK, strict=True):
+    hit_K = np.array([(user, item) in chosen for item in items_K])
+    total += log_p_K[hit_K].sum()
+  return total
 
 
 @pytest.mark.parametrize(
-  ("shares", "max_gib", "says"),
-  [((), 1.0, ""), ((0.0, 0.5), 1e-9, "without EASE: 30 items would take")],
+  ("scores", "max_gib", "names"),
+  [
+    (("embedding",), 1.0, ["beams", "embedding"]),
+    (("embedding", "ease"), 1e-9, ["beams", "embedding"]),
+    (("profile",), 1.0, ["beams", "text profile", "visual profile"]),
+  ],
 )
-def test_without_ease_there_is_h_alone(mixed, shares, max_gib, says, capsys):
-  _, systems, found = mixed(shares, max_gib)
-  assert says in capsys.readouterr().out
+def test_without_ease_there_is_one_mix(mixed, scores, max_gib, names, capsys):
+  _, systems, found = mixed(*scores, max_gib=max_gib)
+  too_large = "without EASE: 30 items would take" in capsys.readouterr().out
+  assert too_large == (max_gib < 1)
   assert list(systems) == ["generator", "mmgrec"]
-  assert list(found) == ["embedding"]
-  assert len(systems["mmgrec"][1].weight_J) == 1
+  assert list(found) == ["mmgrec"]
+  assert list(found["mmgrec"]) == names
+  if "embedding" not in scores:
+    assert systems["mmgrec"][1].weight_J[1] == 0
 
 
-def test_the_modality_that_helps_most_joins_first(monkeypatch):
-  names = ["embedding", "a nearest", "b profile", "ease"]
+def test_a_run_that_goes_on_has_the_weights_that_it_had(mixed, mmgrec_run):
+  run, systems, _ = mixed("embedding")
+  folder = Workdir(mmgrec_run.parent / "again", run.config, run.data)
+  folder.write_json("rescore.json", {"mmgrec": {"beams": 0.5}})
+  model, _, search = reload_generator(run)
+  of = rescoring.rescored_beams(run.config, run.data, folder, model, search)
+  assert of["mmgrec"][1].weight_J.tolist() == [0.5, 0.0]
 
-  def recall(weight_J):
-    of = dict(zip(names, weight_J, strict=True))
-    return 0.1 * of["a nearest"] + 2 * of["b profile"] - 3 * of["ease"]
 
-  monkeypatch.setattr(rescoring, "_validation", lambda *_: recall)
-  config = default_config()
-  config.evaluation.rescore = (1.0,)
-  config.evaluation.content.shares = (0.0, 0.25)
-  nothing: Any = None
-  found = rescoring._recall_by_mix(config, nothing, nothing, nothing, names)
-  assert list(found) == ["embedding", "b profile", "a nearest", "ease"]
-  assert rescoring.weights(found) == {
-    "embedding": 0.75, "b profile": 0.25, "a nearest": 0.0, "ease": 0.0
-  }  # fmt: skip
+def test_weights_are_learned_from_some_of_many_users(mixed, monkeypatch):
+  learned_from = []
+
+  def fit_weights(z_NxJxK, hit_NxK, real_NxK):
+    learned_from.append(len(z_NxJxK))
+    return np.array([1.0, 0.0])
+
+  monkeypatch.setattr(rescoring, "fit_weights", fit_weights)
+  monkeypatch.setattr(rescoring, "USERS", 7)
+  run, _, _ = mixed("embedding")
+  n_users = len(countable_users(run.data, "valid"))
+  assert learned_from == [len(range(0, n_users, -(-n_users // 7)))]
+  assert 3 < learned_from[0] <= 7 < n_users

@@ -74,8 +74,8 @@ def read_config(folder: Path) -> configs.Config:
   """The run's; a setting that is younger than the run has its default.
 
   Raises:
-    UserError: the run is older than MMGRec's choice of an embedding, when
-      vectors were kept at another scale.
+    UserError: a setting of the run is none any more, or the run is older than
+      MMGRec's choice of an embedding, when vectors were kept at another scale.
   """
   path = folder / "config.json"
   there = read_json(path, "give the folder of another run")
@@ -91,7 +91,13 @@ def read_config(folder: Path) -> configs.Config:
     )
   config = configs.default_config(there["system"], embedding)
   for key, value in configs.flatten(there):
-    configs.set_value(config, key, value)
+    try:
+      configs.set_value(config, key, value)
+    except UserError as error:
+      raise UserError(
+        f"{path}: another version made it ({error}); run it again, in another"
+        " folder."
+      ) from error
   return config
 
 

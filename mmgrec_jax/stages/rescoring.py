@@ -83,7 +83,7 @@ def rescored_beams(
 
 def shares(mix: Mapping[str, float]) -> str:
   """Of each score in the weights, for a person to read."""
-  total = sum(map(abs, mix.values()))
+  total = sum(map(abs, mix.values())) or 1.0
   return ", ".join(f"{name} {w / total:.0%}" for name, w in mix.items())
 
 

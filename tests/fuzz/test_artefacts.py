@@ -99,6 +99,7 @@ def read_results(path):
 
 def read_mix(path):
   found = rescoring.read_found(path.parent)
+  rescoring.shares(found["mmgrec"])
   rescoring.read_mix(path.parent, SEARCH, found, I)
 
 

@@ -48,6 +48,13 @@ def test_a_setting_younger_than_the_run_has_its_default(tmp_path):
   assert read.to_dict() == config.to_dict()
 
 
+def test_a_setting_of_another_version_is_named_with_its_file(tmp_path):
+  there = {"system": "tiger", "evaluation": {"shares": [0.5]}}
+  (tmp_path / "config.json").write_text(json.dumps(there))
+  with pytest.raises(UserError, match=r"config.json: another .*shares is no"):
+    trained.read_config(tmp_path)
+
+
 def test_re_scoring_reads_what_has_a_part_in_the_mix(tmp_path, small_data):
   run = trained.Trained(tmp_path, default_config(), small_data)
   beams = Search(None, None, None)

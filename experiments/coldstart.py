@@ -92,6 +92,8 @@ def plan_one(file, settings, share, seeds, out) -> list[runs.Run]:
 
 def score_one(out: Path, share: float, seed: int) -> dict[str, Any]:
   """Extends a seed's run where that is not done yet, and scores all."""
+  import jax
+
   from experiments import coldstart_parts as parts
   from mmgrec_jax.serving.trained import open_workdir
 
@@ -104,6 +106,9 @@ def score_one(out: Path, share: float, seed: int) -> dict[str, Any]:
   extend_once(known, later, boosted, about["known_are_longer"])
   held = parts.hold_out(open_workdir(whole).data, share, seed)
   scores = parts.score_all(held, parts.Runs(extended, boosted, itemknn, whole))
+  # The system lets a process have only so many programs, and the next seed's
+  # runs need others.
+  jax.clear_caches()
   return {"about": about, "scores": scores}
 
 
@@ -139,24 +144,22 @@ def summarise(by_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def to_markdown(name: str, summary: Mapping[str, Any]) -> str:
-  """A table for each thing that is asked."""
+  """One table of all that is asked."""
   abouts = summary["extended"]
   by_seed = lambda key: ", ".join(f"{one[key]:.2f}" for one in abouts)
-  lines = [
-    f"## {name}",
-    "",
-    f"{abouts[0]['new_items']:,} new items, {abouts[0]['new_users']:,} new"
-    f" users; by seed, share of an unseen item's vector that features explain:"
-    f" {by_seed('features_explain')}; boost: {by_seed('known_are_longer')}",
-    "",
-  ]
+  facts = (
+    f"{name}: {abouts[0]['new_items']:,} new items, {abouts[0]['new_users']:,}"
+    " new users; by seed, share of an unseen item's vector that features"
+    f" explain: {by_seed('features_explain')}; boost:"
+    f" {by_seed('known_are_longer')}"
+  )
+  table = [["recommended", "system", "Recall@10", "NDCG@10"]]
   for asked, systems in summary["scores"].items():
-    table = [[asked, "Recall@10", "NDCG@10"]]
     for system, found in systems.items():
       cells = [compare_report.mean_and_sd(found[m], ".4f") for m in METRICS]
-      table.append([system, *cells])
-    lines += [*compare_report.lines_of(table), ""]
-  return "\n".join(lines)
+      table.append([asked, system, *cells])
+      asked = ""  # once
+  return "\n".join([facts, "", *compare_report.lines_of(table), ""])
 
 
 def write_all(planned: Sequence[runs.Run], share: float, out: Path) -> None:

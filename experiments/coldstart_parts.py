@@ -138,7 +138,7 @@ def recommender(folder: Path) -> Recommender:
 
 
 def beams_alone(folder: Path) -> Recommender:
-  """Without h_u . h_i in the order of the beams."""
+  """Of a run, without re-scoring."""
   run = open_workdir(folder)
   run.config.evaluation.rescore.scores = ()
   return Recommender(run, seen="train")

@@ -23,7 +23,7 @@ from mmgrec_jax.errors import UserError
 from mmgrec_jax.evaluation.evaluate import countable_users
 from mmgrec_jax.evaluation.metrics import hits
 from mmgrec_jax.evaluation.ranking import Ranker
-from mmgrec_jax.files import AGAIN, is_made, read_json
+from mmgrec_jax.files import AGAIN, check_json, is_made, read_json
 from mmgrec_jax.models.content import Content
 from mmgrec_jax.models.generator import Generator
 from mmgrec_jax.models.item_item import ease_gib
@@ -100,7 +100,8 @@ def read_found(folder: Path) -> Found:
       f"{path} is of an earlier version, which mixed otherwise. Give the run's"
       " command again, with another --workdir."
     )
-  return read_json(path, AGAIN, {str: {str: float}})
+  check_json(path, found, AGAIN, {str: {str: float}})
+  return found
 
 
 def read_mix(

@@ -120,5 +120,6 @@ def test_content_that_lacks_a_part_of_the_mix_is_named(tmp_path, small_data):
   content.save_content(run.config, {"a": np.eye(30, 2)}, tmp_path)
   mix = {"mmgrec": {"beams": 1.0, "b nearest": 0.5}}
   (tmp_path / "rescore.json").write_text(json.dumps(mix))
-  with pytest.raises(UserError, match=r"has no 'b nearest', which has"):
+  says = r"content.npz: has no 'b nearest', which has"
+  with pytest.raises(UserError, match=says):
     trained.rescored(run, Search(None, None, None))

@@ -2,29 +2,34 @@
 
 Command: python -m experiments.results --out=runs/tables
 
-OUT is that of the tables. What table2.json to table5.json and coldstart.json in
-it say of a data set takes the place of what docs/results has of it; then
-README's tables are written anew from all that is there, each between the lines
-`<!-- NAME DATA_SET -->` and `<!-- end -->`; NAME is a source, or `ablations`:
-the beams of tables 3 to 5.
+OUT is that of the tables or of the benchmarks. What table2.json to table5.json
+and coldstart.json in it say of a data set, and generate.json, figure5.json, …
+of a backend (`cpu`, `gpu`), takes the place of what docs/results has of it;
+then README's tables are written anew from all that is there, each between the
+lines `<!-- NAME PART -->` and `<!-- end -->`. PART is the data set or backend;
+NAME is a file's, or `ablations`: the beams of tables 3 to 5. The picture of
+figure5 is kept, too.
 Exit codes: 0 done, 2 a table cannot be written.
 """
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments import coldstart, compare_report, runs
+from experiments.benchmarks import report
 from mmgrec_jax.errors import UserError
 
 README = Path("README.md")
 KEPT = Path("docs/results")
 ABLATIONS = ("table3", "table4", "table5")
-SOURCES = ("table2", *ABLATIONS, "coldstart")
-# Source -> data set -> what its JSON file holds of it.
+BENCHMARKS = ("generate", "figure5", "train_step", "graph", "evaluate")
+SOURCES = ("table2", *ABLATIONS, "coldstart", *BENCHMARKS)
+# Source -> data set or backend -> what its JSON file holds of it.
 Results = Mapping[str, Mapping[str, Any]]
 _BLOCK = re.compile(r"(<!-- (\w+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -35,8 +40,18 @@ def read_all(folder: Path) -> dict[str, dict[str, Any]]:
     file = folder / f"{source}.json"
     if file.is_file():
       of_source = json.loads(file.read_text(encoding="utf-8"))
+      if "headline" in of_source:
+        of_source = _by_backend(file, of_source)
       found[source] = of_source.get("datasets", of_source)
   return found
+
+
+def _by_backend(file: Path, merged: dict[str, Any]) -> dict[str, Any]:
+  """What a benchmark left, without each of its repetitions."""
+  if merged["small"]:
+    raise UserError(f"{file} was made with --small: its times mean nothing.")
+  del merged["repetitions"]
+  return {merged["machine"][merged["headline"]]["backend"]: merged}
 
 
 def fill_in(text: str, results: Results) -> str:
@@ -47,25 +62,28 @@ def fill_in(text: str, results: Results) -> str:
   """
 
   def fill(block: re.Match) -> str:
-    start, name, data_set, end = block.groups()
-    return f"{start}{table_of(name, data_set, results)}{end}"
+    start, name, part, end = block.groups()
+    return f"{start}{table_of(name, part, results)}{end}"
 
   return _BLOCK.sub(fill, text)
 
 
-def table_of(name: str, data_set: str, results: Results) -> str:
-  """A table's lines."""
+def table_of(name: str, part: str, results: Results) -> str:
+  """A table's lines; `part` is a data set or a backend."""
   sources = ABLATIONS if name == "ablations" else (name,)
   found = []
   for source in sources:
-    if data_set not in results.get(source, {}):
+    if part not in results.get(source, {}):
+      module = f"benchmarks.{source}" if source in BENCHMARKS else source
       raise UserError(
-        f"{README} has a table {name!r} of {data_set!r}, but {KEPT} has no"
-        f" {source} of it; run experiments.{source} on it and give its --out."
+        f"{README} has a table {name!r} of {part!r}, but {KEPT} has no"
+        f" {source} of it; run experiments.{module} on it and give its --out."
       )
-    found.append(results[source][data_set])
+    found.append(results[source][part])
+  if name in BENCHMARKS:
+    return report.to_markdown(found[0])
   if name == "coldstart":
-    return coldstart.to_markdown(data_set, found[0])
+    return coldstart.to_markdown(part, found[0])
   summary = beams_alone(found) if name == "ablations" else found[0]
   return compare_report.to_markdown(summary, costs=False)
 
@@ -97,8 +115,11 @@ def main(argv: Sequence[str]) -> None:
     for source in found:
       as_json = json.dumps(kept[source], indent=1) + "\n"
       (KEPT / f"{source}.json").write_text(as_json, encoding="utf-8")
+    for backend in found.get("figure5", ()):
+      picture = KEPT / f"figure5-{backend}.png"
+      shutil.copyfile(given.out / "figure5.png", picture)
     README.write_text(text, encoding="utf-8")
-  except UserError as error:
+  except (UserError, OSError) as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)
   print(f"{README}'s tables are from {', '.join(found)}.")

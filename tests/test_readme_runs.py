@@ -24,7 +24,7 @@ EXTEND, RECOMMEND_NEW = written("extend"), written("recommend", "runs/films2")
 EXPORT = written("mmgrec_jax.export")
 INSPECT, RESULTS = (
   written("experiments.inspect"),
-  written("experiments.results"),
+  written("experiments.results", "runs/tables"),
 )
 RUN_HERE = {
   PREPARE, TRAIN, OF_USERS, OF_FILE, OF_HISTORY, RECOMMEND, EXTEND,
@@ -41,6 +41,7 @@ NOT_RUN_HERE = {
   "own=DIR": "as those of lfm2k",
   "experiments.kills": "takes an hour; experiments/test_kills.py kills once",
   "experiments.benchmarks": "needs PyTorch; experiments/ runs them --small",
+  "results --out=runs/benchmarks": "experiments/test_readme_results.py does",
 }
 # As written but for these, training would take minutes.
 TINY = {

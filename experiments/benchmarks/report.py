@@ -5,6 +5,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.compare_report import lines_of
+
+_WORDS = {"cpu_ms": "CPU ms", "wall_ms": "ms"}
+
 
 def spread(values: Sequence[float]) -> dict[str, float]:
   """Median and both ends of the repetitions."""
@@ -49,15 +53,14 @@ def headline_times(merged: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 def print_table(merged: dict[str, Any]) -> None:
   """One line a contestant: both passes and how much faster ours is."""
-  words = {"cpu_ms": "CPU ms", "wall_ms": "ms"}[merged["clock"]]
-  head = f"{merged['headline']}, {words}"
-  print(f"\n{'':40}{head:>32}{'all cores, ms':>15}{'others / ours':>24}")
+  head = f"{merged['headline']}, {_WORDS[merged['clock']]}"
+  print(f"\n{'':40}{head:>32}{'all cores, ms':>15}{'others / ours':>28}")
   everywhere = merged["times"]["all cores"]
   for name, ms in headline_times(merged).items():
     ratio = merged["ratios"].get(name)
     wall = everywhere[name]["wall_ms"]["median"]
     said = _text(ratio) if ratio else "ours"
-    print(f"{name:40}{_text(ms):>32}{wall:15.4g}{said:>24}")
+    print(f"{name:40}{_text(ms):>32}{wall:15.4g}{said:>28}")
   for name, machine in merged["machine"].items():
     print(
       f"{name}: {machine['device']}, {machine['cores_used']} of"
@@ -67,8 +70,48 @@ def print_table(merged: dict[str, Any]) -> None:
     )
 
 
-def _text(of: dict[str, float]) -> str:
-  return f"{of['median']:.4g} ({of['min']:.3g}..{of['max']:.3g})"
+def to_markdown(merged: dict[str, Any]) -> str:
+  """A row a case: ms of ours, and how many times as long the others take.
+
+  Cases that are measured against another contestant have their own table.
+  """
+  machine = merged["machine"][merged["headline"]]
+  libraries = [n for n in ("jax", "torch", "faiss") if n in machine]
+  lines = [
+    f"{machine['device']}, {merged['headline']}, {machine['matmul_gflops']:.0f}"
+    " GFLOP/s in f32 matrix products,"
+    f" {', '.join(f'{name} {machine[name]}' for name in libraries)}; others:"
+    " times as long, median (min..max)"
+  ]
+  cases_of: dict[str, list[str]] = {}
+  for key in headline_times(merged):
+    if key not in merged["ratios"]:
+      case, _, ours = key.rpartition("/")
+      cases_of.setdefault(ours, []).append(case)
+  for ours, cases in cases_of.items():
+    lines += ["", *lines_of(_table(merged, ours, cases))]
+  return "\n".join([*lines, ""])
+
+
+def _table(
+  merged: dict[str, Any], ours: str, cases: list[str]
+) -> list[list[str]]:
+  """Rows of cells, the head first; – where one took no part."""
+  times, ratios = headline_times(merged), merged["ratios"]
+  names = [key.rpartition("/") for key in ratios]
+  others = list(dict.fromkeys(n for case, _, n in names if case in cases))
+  table = [["", f"{ours}, {_WORDS[merged['clock']]}", *others]]
+  for case in cases:
+    keys = [f"{case}/{name}" for name in others]
+    cells = [
+      _text(ratios[key], ".3g") if key in ratios else "–" for key in keys
+    ]
+    table.append([case, f"{times[f'{case}/{ours}']['median']:.3g}", *cells])
+  return table
+
+
+def _text(of: dict[str, float], form: str = ".4g") -> str:
+  return f"{of['median']:{form}} ({of['min']:.3g}..{of['max']:.3g})"
 
 
 def draw(

@@ -95,3 +95,34 @@ def test_one_thread_is_the_headline_when_there_is_one():
   assert merged["extra"] == 7
   without = report.merge({"all cores": passes["all cores"]})
   assert report.headline_times(without)["case/ours"]["median"] == 8.0
+
+
+def test_the_table_has_a_row_a_case_and_a_column_a_contestant():
+  at = lambda median: {"min": median / 2, "median": median, "max": 2 * median}
+  ms = lambda median: {"cpu_ms": at(median), "wall_ms": at(9.0)}
+  times = {"K=1/ours": 1.25, "K=1/torch": 5.0, "K=2/ours": 4.0}
+  times |= {"K=2/torch": 2.0, "K=2/loop": 280.0}
+  times |= {"grows/big": 3.0, "grows/small": 1.5}
+  ratios = {"K=1/torch": 4.0, "K=2/torch": 0.5, "K=2/loop": 70.0}
+  machine = {"device": "cpu", "matmul_gflops": 99.6, "jax": "0.1"}
+  text = report.to_markdown({
+    "headline": "one thread",
+    "clock": "cpu_ms",
+    "times": {"one thread": {name: ms(t) for name, t in times.items()}},
+    "ratios": {k: at(r) for k, r in [*ratios.items(), ("grows/big", 2.0)]},
+    "machine": {"one thread": machine},
+  })  # fmt: skip
+  facts, *tables = text.rstrip().split("\n\n")
+  assert facts.startswith("cpu, one thread, 100 GFLOP/s")
+  assert "jax 0.1;" in facts
+  rows = [
+    [[cell.strip() for cell in line.split("|")[1:-1]] for line in t.split("\n")]
+    for t in tables
+  ]
+  assert rows[0][0] == ["", "ours, CPU ms", "torch", "loop"]
+  assert rows[0][2:] == [
+    ["K=1", "1.25", "4 (2..8)", "–"],
+    ["K=2", "4", "0.5 (0.25..1)", "70 (35..140)"],
+  ]
+  assert rows[1][0] == ["", "small, CPU ms", "big"]
+  assert rows[1][2:] == [["grows", "1.5", "2 (1..4)"]]

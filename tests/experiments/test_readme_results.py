@@ -36,6 +36,36 @@ def test_a_table_of_what_was_not_measured_is_named(kept):
     results.fill_in(text, kept)
 
 
+def test_a_benchmark_that_was_not_measured_is_named(kept):
+  text = "<!-- generate abacus -->\n<!-- end -->\n"
+  with pytest.raises(UserError, match="run experiments.benchmarks.generate on"):
+    results.fill_in(text, kept)
+
+
+def test_a_benchmark_is_kept_by_backend_without_its_repetitions(tmp_path):
+  merged = {
+    "headline": "all cores",
+    "small": False,
+    "repetitions": {"all cores": {}},
+    "machine": {"all cores": {"backend": "gpu"}},
+  }
+  (tmp_path / "graph.json").write_text(json.dumps(merged))
+  found = results.read_all(tmp_path)
+  assert list(found) == ["graph"]
+  assert list(found["graph"]) == ["gpu"]
+  assert set(merged) - set(found["graph"]["gpu"]) == {"repetitions"}
+  # docs/results has it in that form.
+  (tmp_path / "graph.json").write_text(json.dumps(found["graph"]))
+  assert results.read_all(tmp_path) == found
+
+
+def test_times_of_a_tiny_benchmark_are_refused(tmp_path):
+  tiny = {"headline": "all cores", "small": True}
+  (tmp_path / "graph.json").write_text(json.dumps(tiny))
+  with pytest.raises(UserError, match=r"graph\.json was made with --small"):
+    results.read_all(tmp_path)
+
+
 def test_the_beams_of_all_ablations_are_one_table():
   row = {"test": {"recall@10": {"mean": 0.1, "sd": None}}}
   tables = [
@@ -77,6 +107,18 @@ def test_the_command_copies_and_fills_in(kept, tmp_path):
   assert results.read_all(tmp_path / results.KEPT) == {
     "table2": {**lfm2k["datasets"], **ml100k["datasets"]}
   }
+
+
+def test_the_picture_of_a_benchmark_comes_along(kept, tmp_path):
+  merged = kept["figure5"]["cpu"] | {"repetitions": {}}
+  (tmp_path / "figure5.json").write_text(json.dumps(merged))
+  (tmp_path / "figure5.png").write_bytes(b"a picture")
+  (tmp_path / "README.md").write_text("<!-- figure5 cpu -->\n<!-- end -->\n")
+  done = call(tmp_path, tmp_path)
+  assert done.returncode == 0, done.stderr
+  picture = tmp_path / results.KEPT / "figure5-cpu.png"
+  assert picture.read_bytes() == b"a picture"
+  assert "| 5405 items " in (tmp_path / "README.md").read_text()
 
 
 def test_what_a_table_needs_is_missing_and_nothing_is_changed(tmp_path):

@@ -161,7 +161,7 @@ def train_generator(
   """Rec-IDs, and the generator that writes them, with what it reads."""
   ids = rec_ids.make_rec_ids(config, data, folder)
   trie = build_trie(ids, config.generator.trie)
-  model = generate.build_generator(config, data, ids)
+  model = generate.build_generator(config, ids, vectors)
   inputs = dataclasses.replace(vectors, tokens_IxM=jnp.asarray(ids.tokens_IxM))
   params = generate.train_generator(config, data, folder, model, inputs, trie)
   return model, Search(params, inputs, trie)

@@ -29,7 +29,7 @@ def test_changing_the_test_split_leaves_parameters_bit_equal(
     folder = Workdir(tmp_path / name, config, data)
     vectors = embed.embed(config, data, folder)
     ids = rec_ids.make_rec_ids(config, data, folder)
-    model = generate.build_generator(config, data, ids)
+    model = generate.build_generator(config, ids, vectors)
     params = generate.train_generator(
       config, data, folder, model, vectors, build_trie(ids)
     )

@@ -65,7 +65,7 @@ def evaluation(
   """A call that evaluates everyone: each user's Recall@5."""
   config = config.copy_and_resolve_references()
   config.generator.folded = config.generator.skip_sure = fast
-  model = build_generator(config, data, ids)
+  model = build_generator(config, ids, vectors)
 
   def recommend(params, user_B, history_BxH):
     weights, vectors, trie = params

@@ -99,7 +99,7 @@ def run_stages(small: bool) -> dict[str, Any]:
     clock.lap("Rec-IDs")
     trie = jax.block_until_ready(build_trie(ids, config.generator.trie))
     clock.lap("trie")
-    model = generate.build_generator(config, data, ids)
+    model = generate.build_generator(config, ids, vectors)
     params = generate.train_generator(
       config, data, folder, model, vectors, trie
     )

@@ -115,7 +115,7 @@ def reload_generator(run: Trained) -> Reloaded:
   vectors = Vectors(
     *map(jnp.asarray, h), tokens_IxM=jnp.asarray(rec_ids.tokens_IxM)
   )
-  model = generate.build_generator(run.config, run.data, rec_ids)
+  model = generate.build_generator(run.config, rec_ids, vectors)
   shapes = jax.eval_shape(
     lambda: init_params(model, vectors, jax.random.key(0))
   )

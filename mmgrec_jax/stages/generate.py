@@ -19,14 +19,14 @@ from mmgrec_jax.workdir import Workdir
 
 
 def build_generator(
-  config: Config, data: Dataset, rec_ids: RecIds
+  config: Config, rec_ids: RecIds, vectors: Vectors
 ) -> Generator:
-  """The module that `config.generator` describes."""
-  chosen = config.generator
+  """The module that `config.generator` describes, as wide as the vectors."""
+  chosen, h_IxD = config.generator, vectors.item_IxD
   return Generator(
     vocabulary=rec_ids.vocabulary,
-    n_items=data.n_items,
-    width=config.width,
+    n_items=len(rec_ids.tokens_IxM),
+    width=config.width if h_IxD is None else h_IxD.shape[1],
     encoder=chosen.encoder,
     item_embedding=chosen.item_embedding,
     user_token=chosen.user_token,

@@ -119,7 +119,7 @@ def rqvae_step(config: configs.Config, of: Catalogue) -> int:
 
 def generator_step(config: configs.Config, of: Catalogue) -> int:
   """A step of the generator, soft targets too."""
-  chosen, size = config.generator, of.size
+  chosen = config.generator
   model = generate.build_generator(config, of.rec_ids, of.vectors)
   data = jax.eval_shape(
     lambda vectors, trie: generating.generator_data(
@@ -134,7 +134,7 @@ def generator_step(config: configs.Config, of: Catalogue) -> int:
 
 def beam_search(config: configs.Config, of: Catalogue) -> int:
   """Recommending to as many users as all devices handle at a time."""
-  size, width = of.size, config.evaluation.beam_width
+  width = config.evaluation.beam_width
   model = generate.build_generator(config, of.rec_ids, of.vectors)
   params = jax.eval_shape(
     lambda vectors: generating.init_params(model, vectors, KEY), of.vectors

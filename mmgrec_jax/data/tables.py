@@ -4,6 +4,7 @@ Rows are counted from 1, the header left out.
 """
 
 import contextlib
+import glob
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -28,7 +29,9 @@ def scan(path: Path, flags: Mapping[str, str]) -> pl.LazyFrame:
     return _scan_delimited(path, flags)
   _check_names(path, headers.column_names(path), flags)
   if suffix in headers.LINES:
-    return pl.scan_ndjson(path, schema=dict.fromkeys(flags, pl.String))
+    # There is no glob=False.
+    literally = glob.escape(str(path))
+    return pl.scan_ndjson(literally, schema=dict.fromkeys(flags, pl.String))
   return pl.scan_parquet(path, glob=False).select(*flags)
 
 
@@ -38,8 +41,11 @@ def collect(path: Path, frame: pl.LazyFrame) -> pl.DataFrame:
   Raises:
     UserError: naming the line that cannot be read.
   """
+  # Of text that reads some columns alone, Polars does not check the width.
+  whole = headers.kind(path) in headers.DELIMITED
+  flags = pl.QueryOptFlags(projection_pushdown=not whole)
   with _explained(path):
-    return frame.collect(engine="streaming")
+    return frame.collect(engine="streaming", optimizations=flags)
 
 
 def read(path: Path, columns: Sequence[str]) -> pl.DataFrame:
@@ -125,14 +131,20 @@ def _scan_delimited(path: Path, flags: Mapping[str, str]) -> pl.LazyFrame:
   separator = next(
     (s for s, names in names_by.items() if set(flags) <= set(names)), likeliest
   )
-  _check_names(path, names_by[separator], flags)
+  names = names_by[separator]
+  _check_names(path, names, flags)
+  # Those that nobody asks for may have one name, or none.
+  different = [
+    name if names.index(name) == at else f"\0{at}"
+    for at, name in enumerate(names)
+  ]
   return pl.scan_csv(
     path,
     separator=separator,
     quote_char=None if headers.kind(path) in headers.ATOMIC else '"',
     infer_schema=False,
     empty_string_is_null=False,
-    new_columns=names_by[separator],
+    new_columns=different,
     glob=False,
   ).select(*flags)
 
@@ -141,6 +153,11 @@ def _check_names(
   path: Path, names: list[str], flags: Mapping[str, str]
 ) -> None:
   for column, flag in flags.items():
+    if names.count(column) > 1:
+      raise UserError(
+        f"{path}: {names.count(column)} columns are called {column!r}; rename"
+        " all but one."
+      )
     if column in names:
       continue
     found = f"it has {', '.join(map(repr, names))}"

@@ -62,6 +62,22 @@ def check(table):
   assert table.time_E.tolist() == [3, -5, 7]
 
 
+def test_columns_that_nobody_asks_for_may_have_one_name_or_none(tmp_path):
+  text = ",,user,item,tag,tag\n0,0,ann,x,a,b\n0,1,bob,y,c,d\n"
+  read = read_interactions(write(tmp_path / "a.csv", text), "user", "item")
+  assert read.user_ids.tolist() == ["ann", "bob"]
+  assert read.item_ids.tolist() == ["x", "y"]
+
+
+def test_the_name_of_a_file_is_no_pattern(tmp_path):
+  for name, user in (("[ab] shop", "ann"), ("a shop", "someone else")):
+    (tmp_path / name).mkdir()
+    record = json.dumps({"user": user, "item": "x"}) + "\n"
+    write(tmp_path / name / "clicks.jsonl", record)
+  path = tmp_path / "[ab] shop" / "clicks.jsonl"
+  assert read_interactions(path, "user", "item").user_ids.tolist() == ["ann"]
+
+
 def test_ids_that_are_numbers_stay_as_they_are_written(tmp_path):
   table = write(tmp_path / "a.csv", "user,item\n007,1\n7,1.0\n")
   read = read_interactions(table, "user", "item")
@@ -135,6 +151,11 @@ def test_what_is_no_time_is_named(tmp_path, cells, says):
     ("a.csv", "user,item\nann,x\nbob\n", "row 2 has no 'item'"),
     ("a.csv", "user,item\nann,x\nbob,y,z\n", "line 3 has 3 fields, the"),
     ("a.inter", "user:token\titem:token\nann\tx\nbob\ty\tz\n", "line 3 has 3"),
+    ("a.csv", "user,title,item\nann,Heat,x\nbob,The Good, the Bad,y\n",
+     "line 3 has 4 fields, the header 3; quote a field"),
+    ("a.tsv", "user\tmore\titem\nann\t1\tx\nbob\t2\ty\tz\n", "line 3 has 4"),
+    ("a.csv", "item,user,item\nx,ann,y\n",
+     "2 columns are called 'item'; rename all but one"),
     ("a.jsonl", '{"user": "ann"}\n', "no column 'item'; it has 'user'"),
     ("a.jsonl", '{"user": "ann", "item": "x"}\n{"user": "bob"}\n',
      "row 2 has no 'item'"),

@@ -9,6 +9,7 @@ command goes on where it was. Exit codes: 0 done, 1 failed, 2 wrong input or
 settings, 128 + n stopped by signal n.
 """
 
+import shlex
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -93,9 +94,9 @@ def longer(config: configs.Config) -> str:
     "generator.epochs": epochs,
   }
   settings = [f"--config.{key}={value}" for key, value in changes.items()]
-  return " ".join(
+  return shlex.join(
     [
-      "python -m mmgrec_jax.main",
+      *("python", "-m", "mmgrec_jax.main"),
       f"--config={config_flags.get_config_filename(flag)}",
       *settings,
       f"--workdir=runs/{config.name}-{epochs}",

@@ -16,6 +16,7 @@ from mmgrec_jax.config import Config
 from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.decoding.trie import build_trie
 from mmgrec_jax.errors import UserError
+from mmgrec_jax.evaluation.evaluate import check_countable
 from mmgrec_jax.evaluation.ranking import Ranker
 from mmgrec_jax.models import settings as baselines
 from mmgrec_jax.models.generator import Generator, Vectors
@@ -77,6 +78,7 @@ def _begin(config: Config) -> Dataset:
   """Checks and reads; says what there is."""
   configs.check(config)
   data = load.load_data(config)
+  check_countable(data, sorted({"valid", *config.evaluation.splits}))
   hosts.check_same(data.fingerprint, "The data set")
   settings = hashlib.sha256(configs.to_json(config).encode())
   hosts.check_same(settings.hexdigest(), "The config")

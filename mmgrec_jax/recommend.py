@@ -85,17 +85,22 @@ def ids_of(given: argparse.Namespace, name: str) -> Iterator[str] | None:
   """The ids of a list flag or of its file; None: neither is given.
 
   Raises:
-    UserError: the file cannot be read or has an empty line.
+    UserError: the file cannot be read or has an empty line, the flag a break.
   """
   text, path = getattr(given, name), getattr(given, f"{name}_file")
   if text is not None:
-    return iter(next(csv.reader([text], skipinitialspace=True), []))
+    try:
+      return iter(next(csv.reader([text], skipinitialspace=True), []))
+    except csv.Error as error:
+      raise UserError(
+        f"--{name}: {error}; separate ids by commas, or give --{name}_file."
+      ) from error
   return None if path is None else _lines(path)
 
 
 def _lines(path: Path) -> Iterator[str]:
   try:
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
       for number, line in enumerate(file, start=1):
         if not line.strip():
           raise UserError(f"{path}, line {number}: empty; give one id a line.")
@@ -179,13 +184,12 @@ def recommend(given: argparse.Namespace) -> None:
     write(recommender.recommend_to_new([list(history)], **limits))
     return
   # All are looked up before the first list is written.
-  n = sum(
-    1
-    for user in ids_of(given, "users") or ()
-    if recommender.catalogue.user_row(user) >= 0
-  )
-  users = recommender.stream(ids_of(given, "users") or (), **limits)
-  write(tqdm(users, total=n, unit="user", disable=None if n > 1000 else True))
+  users = list(ids_of(given, "users") or ())
+  for user in users:
+    recommender.catalogue.user_row(user)
+  found = recommender.stream(users, **limits)
+  n = len(users)
+  write(tqdm(found, total=n, unit="user", disable=None if n > 1000 else True))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -100,6 +100,11 @@ def read_feature(
         " rows with --feature_ids=NAME=FILE."
       )
     values, ids = read_array(path), _read_ids(ids_path)
+  elif ids_path is not None:
+    raise UserError(
+      f"{path}: a table has its ids in {item_column!r} (--item_column); leave"
+      " --feature_ids out."
+    )
   else:
     values, ids = _read_feature_table(path, item_column)
   if values.ndim != 2 or not np.issubdtype(values.dtype, np.number):
@@ -112,6 +117,8 @@ def read_feature(
       f"{path}: {len(values)} rows, but {len(ids)} ids in {ids_path}; there"
       " must be an id for each row."
     )
+  if not len(ids):
+    raise UserError(f"{path}: no row; there must be one of some item at least.")
   _check_finite(path, values, ids)
   row_I = match_rows(path, ids, item_ids)
   out_IxD = np.zeros((len(item_ids), values.shape[1]), np.float32)
@@ -139,13 +146,13 @@ def _read_ids(path: Path) -> np.ndarray:
       )
     return ids.astype(str)
   try:
-    lines = path.read_text(encoding="utf-8").splitlines()
+    text = path.read_text(encoding="utf-8-sig")
   except (OSError, UnicodeDecodeError) as error:
     raise UserError(
       f"{path}: cannot be read ({error}); give item ids, one to a line, in"
       " UTF-8."
     ) from error
-  return np.array(lines, str)
+  return np.array(text.removesuffix("\n").split("\n"), str)
 
 
 def _read_feature_table(

@@ -23,6 +23,7 @@ from mmgrec_jax.data.folder import save_dataset
 from mmgrec_jax.data.interactions import merge_duplicates
 from mmgrec_jax.data.split import split_interactions
 from mmgrec_jax.errors import UserError
+from mmgrec_jax.files import check_free
 
 PACKAGE = "recbole==1.2.1"
 SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
@@ -90,10 +91,23 @@ def read_movielens(folder: Path) -> Dataset:
 
 
 def main(_) -> None:
-  out = Path(_OUT.value)
+  try:
+    prepare(Path(_OUT.value))
+  except UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
+def prepare(out: Path) -> None:
+  """Downloads the data and writes it to a folder, unless it is there.
+
+  Raises:
+    UserError: it cannot be downloaded, or the folder holds something else.
+  """
   if (out / "meta.json").is_file():
     print(f"{out} is there already")
     return
+  check_free(out)
   with tempfile.TemporaryDirectory() as scratch:
     wheel = download(Path(scratch))
     with zipfile.ZipFile(wheel) as archive:

@@ -1,11 +1,12 @@
 """Scores a ranker on a split."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from mmgrec_jax.data.dataset import SPLITS, TRAIN, Dataset
+from mmgrec_jax.errors import UserError
 from mmgrec_jax.evaluation import metrics
 from mmgrec_jax.evaluation.ranking import Ranker
 
@@ -15,6 +16,17 @@ def countable_users(data: Dataset, split: str) -> np.ndarray:
   relevant = data.rows(SPLITS[split]).lengths
   trained = data.rows(TRAIN).lengths
   return np.flatnonzero((relevant > 0) & (trained > 0))
+
+
+def check_countable(data: Dataset, splits: Iterable[str]) -> None:
+  """Raises UserError where a split would say nothing, as nobody counts."""
+  for split in splits:
+    if not len(countable_users(data, split)):
+      raise UserError(
+        f"{data.name}: no user has items in both the training and the {split}"
+        " split, so nothing can be measured there; split it in another way or"
+        " leave out users with few items (prepare's --split and --k_core)."
+      )
 
 
 def evaluate(

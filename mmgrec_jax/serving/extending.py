@@ -67,6 +67,7 @@ def extend(
   """
   check_extends(run)
   match = match_rows(run.data, data)
+  check_modalities(run, data)
   extended = (run.folder / EXTENDED).is_file()
   names = [*VECTORS, "mapped"] if extended else VECTORS
   vectors = read_vectors(vectors_file(run), run.data, names)
@@ -125,6 +126,16 @@ def check_extends(run: Trained) -> None:
         raise UserError(f"{run.folder}: no checkpoint in {stage}/.")
   if why:
     raise UserError(f"{run.folder}: this run cannot be extended: {why}.")
+
+
+def check_modalities(run: Trained, data: Dataset) -> None:
+  """Raises UserError where what re-scores the beams has lost its features."""
+  for name in sorted(run.data.features.keys() - data.features.keys()):
+    if "generator" in run.config:
+      raise UserError(
+        f"{data.name}: no feat_{name}.npy, which the run was made with; add it,"
+        " a row for each item."
+      )
 
 
 def match_rows(known: Dataset, data: Dataset) -> Match:

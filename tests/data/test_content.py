@@ -45,6 +45,28 @@ def test_every_form_of_a_feature_gives_the_same(tmp_path):
     assert np.array_equal(found, expected), path.name
 
 
+def test_ids_are_lines_whatever_an_editor_adds_or_they_hold(tmp_path):
+  save(tmp_path, ROWS[:2])
+  strange = np.array(["x\u2028y", "b"])
+  for text in ("\ufeffx\u2028y\nb\n", "x\u2028y\r\nb"):
+    (tmp_path / "ids.txt").write_bytes(text.encode())
+    found = content.read_feature(
+      tmp_path / "f.npy", tmp_path / "ids.txt", "item", strange
+    )
+    assert np.array_equal(found, ROWS[:2])
+
+
+def test_a_table_has_its_ids_itself(tmp_path):
+  (tmp_path / "f.csv").write_text("item,a\nx,1\n")
+  with pytest.raises(UserError, match=r"f.csv: a table .*leave --feature_ids"):
+    content.read_feature(tmp_path / "f.csv", tmp_path / "ids", "item", ITEMS)
+
+
+def test_an_array_without_rows_is_named(tmp_path):
+  with pytest.raises(UserError, match=r"f.npy: no row"):
+    content.read_feature(*save(tmp_path, ROWS[:0], np.array([], str)))
+
+
 def test_ids_that_are_numbers_match_as_text(tmp_path):
   path, ids, column, _ = save(tmp_path, ids=(30, 10, 99))
   feature = content.read_feature(path, ids, column, np.array(["10", "30"]))

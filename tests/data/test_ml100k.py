@@ -1,6 +1,26 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
+import pytest
 
 from mmgrec_jax.data.ml100k import read_movielens
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_what_cannot_be_had_is_one_sentence(taken, tmp_path):
+  if taken:
+    (tmp_path / "another").write_text("")
+  done = subprocess.run(
+    [sys.executable, "-m", "mmgrec_jax.data.ml100k", f"--out={tmp_path}"],
+    env={"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull},
+    capture_output=True, text=True,
+  )  # fmt: skip
+  assert done.returncode == 2
+  says = "there is something already" if taken else "pip could not download"
+  assert says in done.stderr
+  assert "Traceback" not in done.stderr
 
 
 def test_movielens_joins_titles_and_genres_by_id(tmp_path):

@@ -1,5 +1,6 @@
 """The command as a process, on a small synthetic set."""
 
+import dataclasses
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from mmgrec_jax.config import SYSTEMS
+from mmgrec_jax.data.dataset import SPLITS, TRAIN
 from mmgrec_jax.data.folder import save_dataset
 from mmgrec_jax.data.synthetic import make_synthetic
 from mmgrec_jax.recid.assign import load_rec_ids
@@ -225,6 +227,25 @@ def test_mistakes_get_one_sentence_and_exit_code_2(
   assert re.search(says, done.stderr)
   assert "Traceback" not in done.stderr
   assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_a_split_in_which_nobody_counts_is_named_before_training(
+  split, tmp_path
+):
+  data = make_synthetic(20, 15, 6)
+  gone_E = data.split_E == SPLITS[split]
+  split_E = np.where(gone_E, TRAIN, data.split_E)
+  save_dataset(dataclasses.replace(data, split_E=split_E), tmp_path / "data")
+  workdir = tmp_path / "w"
+  done = call(
+    "own.py:mf", "--config.data=data", f"--workdir={workdir}", settings={},
+    cwd=tmp_path,
+  )  # fmt: skip
+  assert done.returncode == 2
+  assert f"both the training and the {split} split" in done.stderr
+  assert "Traceback" not in done.stderr
+  assert not workdir.exists()
 
 
 def test_a_corrupt_features_file_is_named(tmp_path):

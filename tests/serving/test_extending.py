@@ -265,7 +265,7 @@ def fails(capsys, *args):
 
 
 def test_what_is_wrong_with_the_data_is_named(
-  mmgrec_run, small_data, more, tmp_path, capsys
+  mmgrec_run, baseline_runs, small_data, more, tmp_path, capsys
 ):
   out = tmp_path / "out"
   assert "there is no such folder" in fails(
@@ -282,8 +282,13 @@ def test_what_is_wrong_with_the_data_is_named(
   save_dataset(
     dataclasses.replace(grown(small_data), features={}), tmp_path / "bare"
   )
-  says = fails(capsys, mmgrec_run, tmp_path / "bare", out)
+  says = fails(capsys, baseline_runs / "lightgcn", tmp_path / "bare", out)
   assert "5 new items, but no feat_" in says
+  save_dataset(
+    dataclasses.replace(small_data, features={}), tmp_path / "same-items"
+  )
+  says = fails(capsys, mmgrec_run, tmp_path / "same-items", out)
+  assert f"no feat_{min(small_data.features)}.npy, which the run was" in says
   assert not out.exists()
   assert call(mmgrec_run, more, out, "--boost=0") == 2
   assert "--boost=0.0: it must be above 0" in capsys.readouterr().err

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+import threading
 
 import pytest
 
@@ -57,9 +59,23 @@ def test_files_of_ids_and_someone_new(call, small_data, tmp_path):
   assert code == 0 and out.out.startswith("someone new\n   1  ")
 
 
+def test_users_may_come_through_a_pipe_with_a_mark_before_them(
+  call, small_data, tmp_path
+):
+  pipe = tmp_path / "pipe"
+  os.mkfifo(pipe)
+  text = "\ufeff" + "".join(f"{u}\n" for u in small_data.user_ids[:2])
+  writer = threading.Thread(target=pipe.write_text, args=(text, "utf-8"))
+  writer.start()
+  code, out = call(f"--users_file={pipe}", "--k=2", "--format=csv")
+  writer.join()
+  assert code == 0 and len(out.out.splitlines()) == 1 + 2 * 2
+
+
 @pytest.mark.parametrize(
   ("flags", "says"),
   [
+    (["--users=a\nb"], "separate ids by commas, or give --users_file"),
     (["--users=nobody"], "user 'nobody' is not in"),
     (["--users_file=gone.txt"], "gone.txt: cannot be read"),
     (["--history="], "history 1 of 1 is empty"),

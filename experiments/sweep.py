@@ -10,8 +10,8 @@ As many random trials for each system, of what spaces.py says is worth tuning:
 
 --trials is the budget, the same for every system. --set KEY=VALUES takes a list
 or a range (log:1e-5:1e-1, uniform:0:0.5; a range needs --trials). Other
-settings are given as for main, --config.KEY=VALUE; each goes to the systems
-that use it.
+settings are given as for main, --config.KEY=VALUE; each goes to the trials that
+use it.
 
 No run reads a test interaction (config.evaluation.splits), so no choice can
 depend on one. A trial is a row of experiments.compare, in the workdir

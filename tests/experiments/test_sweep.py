@@ -82,6 +82,17 @@ def test_every_system_gets_the_same_number_of_trials_and_no_test(tmp_path):
     assert set(run.own) - {sweep.SPLITS} == set(spaces.SPACES[run.system])
 
 
+def test_a_setting_goes_to_the_trials_that_use_it(tmp_path):
+  rows = sweep.trials_of(["mmgrec"], {"model.users": "graph,history"}, None, 0)
+  given = {"model.layers": "3"}
+  planned = runs.plan_runs(FILE, given, rows, [0], tmp_path)
+  layers = {
+    run.own["model.users"]: runs.read_config(run.arguments).model.layers
+    for run in planned
+  }
+  assert layers == {"graph": 3, "history": 2}
+
+
 @pytest.mark.parametrize(
   ("arguments", "says"),
   [

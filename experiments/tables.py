@@ -139,12 +139,21 @@ def seeds_of(number: int) -> range:
   return range(number)
 
 
+def check_not_varied(number: int, settings: Mapping[str, str]) -> None:
+  """Raises UserError where one is given that tells the table's rows apart."""
+  for variant, _ in TABLES[number].values():
+    for key in variant.settings:
+      if key in settings and key not in _ANY_HEALTH:
+        raise UserError(f"--config.{key}: the table varies it itself.")
+
+
 def main(number: int, argv: Sequence[str]) -> None:
   """Runs what is missing of a table and writes it."""
   given, settings = runs.parse(parser(number), argv)
 
   def plan() -> list[Run]:
     rows = runs.chosen_rows(given.models, list(TABLES[number]))
+    check_not_varied(number, settings)
     seeds = seeds_of(given.seeds)
     variants = {row: TABLES[number][row].variant for row in rows}
     planned = []

@@ -167,3 +167,38 @@ def test_mistakes_are_named(flags, says, tmp_path, monkeypatch, capsys):
   assert stopped.value.code == 2
   assert says in capsys.readouterr().err
   assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+  ("number", "setting"),
+  [
+    (3, "generator.item_embedding=learned"),
+    (4, "recid.method=hkmeans"),
+    (5, "generator.encoder=none"),
+  ],
+)
+def test_what_a_table_varies_is_not_given(
+  number, setting, tmp_path, monkeypatch, capsys
+):
+  monkeypatch.chdir(ROOT)
+  monkeypatch.setattr(runs, "execute_all", lambda planned: [])
+  flags = ["--datasets=synthetic", f"--out={tmp_path / 'o'}"]
+  with pytest.raises(SystemExit) as stopped:
+    tables.main(number, [*flags, f"--config.{setting}"])
+  assert stopped.value.code == 2
+  key = setting.partition("=")[0]
+  said = capsys.readouterr().err
+  assert said == f"error: --config.{key}: the table varies it itself.\n"
+  assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("number", [3, 4])
+def test_any_health_may_be_let_pass_in_all_rows(number, tmp_path, monkeypatch):
+  monkeypatch.chdir(ROOT)
+  planned = []
+  monkeypatch.setattr(runs, "execute_all", lambda of: planned.extend(of) or [])
+  flags = ["--datasets=synthetic", "--seeds=1", f"--out={tmp_path}"]
+  tables.main(number, [*flags, "--config.recid.ignore_health=True"])
+  assert len(planned) == 3
+  for run in planned:
+    assert runs.read_config(run.arguments).recid.ignore_health

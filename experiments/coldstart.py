@@ -20,13 +20,14 @@ as for main. Exit codes: 0 done, 1 some run failed, 2 wrong input or settings,
 
 import argparse
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments import compare_report, runs, tables
 from mmgrec_jax.errors import UserError
-from mmgrec_jax.files import AGAIN, read_json
+from mmgrec_jax.files import AGAIN, changed_file, read_json, sha256, write_text
 from mmgrec_jax.startup import before_jax
 
 METRICS = ("recall@10", "ndcg@10")
@@ -34,6 +35,8 @@ TRAINED = {
   "held-out": runs.Variant("mmgrec"),
   "held-out-itemknn": runs.Variant("itemknn"),
 }
+# Of a run: what tells it from another one in the same folder.
+MARKS = ("config.json", "embed/vectors.npz", "recids.npz", "results.json")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -113,13 +116,19 @@ def score_one(out: Path, share: float, seed: int) -> dict[str, Any]:
 
 
 def extend_once(known: Path, later: Path, out: Path, boost: float = 1.0) -> Any:
-  """What extended.json of `out` holds; it is made if it is not there."""
+  """What extended.json of `out` holds; made anew unless it is of this run."""
   from mmgrec_jax.data.folder import load_dataset
   from mmgrec_jax.serving.extending import extend
   from mmgrec_jax.serving.trained import open_workdir
 
-  if not out.is_dir():
+  note = out / "made_from.json"
+  made_from = read_json(note, AGAIN) if note.is_file() else {}
+  if changed_file(known, made_from, MARKS):
+    if out.is_dir():
+      shutil.rmtree(out)
     extend(open_workdir(known), load_dataset(later), later, out, boost)
+    digests = {name: sha256(known / name) for name in MARKS}
+    write_text(note, json.dumps(digests))
   return read_json(out / "extended.json", AGAIN)
 
 

@@ -34,7 +34,7 @@ SETTINGS = {
     "heads": ["generator.heads"],
   },
 }
-# By system, what its runs score.
+# By system, what its runs score; without re-scoring there is no `generator`.
 LINES = {"lightgt": ["lightgt"], "mmgrec": ["generator", "mmgrec"]}
 
 
@@ -85,10 +85,12 @@ def summarise(
     by_row.setdefault(run.row, []).append(results)
   panels: dict[str, Any] = {panel: {} for panel in VALUES}
   for point in points:
-    for line in LINES[point.system] if point.row in by_row else ():
-      scores = [found["test"][line][METRIC] for found in by_row[point.row]]
-      of_line = panels[point.panel].setdefault(line, {})
-      of_line[point.value] = compare_report.over_seeds(scores)
+    of_seeds = [found["test"] for found in by_row.get(point.row, [])]
+    for line in LINES[point.system]:
+      scores = [test[line][METRIC] for test in of_seeds if line in test]
+      if scores:
+        of_line = panels[point.panel].setdefault(line, {})
+        of_line[point.value] = compare_report.over_seeds(scores)
   dataset = next(iter(by_row.values()))[0]["dataset"]
   return {"dataset": dataset, "metric": METRIC, "panels": panels}
 

@@ -105,7 +105,7 @@ def plan_runs(
 
   Args:
     file: of the config.
-    settings: KEY -> VALUE; each goes to the systems that use it.
+    settings: KEY -> VALUE; each goes to the rows that use it.
     variants: by row of the table.
     seeds: of each, but one run is enough where nothing is random.
     out: runs are in OUT/<row>-<seed>.
@@ -133,7 +133,7 @@ def plan_runs(
   for key in settings:
     if not any(key in keys for keys in known.values()):
       raise UserError(configs.unknown_key(key, list(default.values())[-1]))
-  taken = _taken(settings, known)
+  taken = _taken(settings, known, variants)
   runs = []
   for seed in seeds:
     for row, (system, own) in variants.items():
@@ -141,7 +141,7 @@ def plan_runs(
         continue
       arguments = [f"--config={file}{colon(system)}", f"--config.seed={seed}"]
       arguments += [
-        f"--config.{k}={v}" for k, v in {**taken[system], **own}.items()
+        f"--config.{k}={v}" for k, v in {**taken[row], **own}.items()
       ]
       run = Run(row, system, seed, out / f"{row}-{seed}", arguments, own)
       check_folder(run.folder, read_config(arguments))
@@ -150,28 +150,32 @@ def plan_runs(
 
 
 def _taken(
-  settings: Mapping[str, str], known: Mapping[str, Mapping[str, Any]]
+  settings: Mapping[str, str],
+  known: Mapping[str, Mapping[str, Any]],
+  variants: Mapping[str, Variant],
 ) -> dict[str, dict[str, str]]:
-  """System -> the settings that it has and that have an effect on it.
+  """Row -> the settings that its system has and that have an effect on it.
 
   One without any effect goes to all that have it; they say what it needs.
 
   Args:
     known: system -> all its settings, as they are without these.
+    variants: by row; its own settings count too.
   """
   has = {
-    system: {key: value for key, value in settings.items() if key in keys}
-    for system, keys in known.items()
+    row: {k: v for k, v in settings.items() if k in known[system]}
+    for row, (system, _) in variants.items()
   }
 
-  def used(system, key):
-    values = {**known[system], **has[system]}
-    return key in has[system] and configs.has_effect(key, values)
+  def used(row, key):
+    system, own = variants[row]
+    values = {**known[system], **has[row], **own}
+    return key in has[row] and configs.has_effect(key, values)
 
-  nowhere = {k for k in settings if not any(used(s, k) for s in known)}
+  nowhere = {k for k in settings if not any(used(row, k) for row in variants)}
   return {
-    system: {k: v for k, v in own.items() if k in nowhere or used(system, k)}
-    for system, own in has.items()
+    row: {k: v for k, v in given.items() if k in nowhere or used(row, k)}
+    for row, given in has.items()
   }
 
 

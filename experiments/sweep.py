@@ -10,8 +10,8 @@ As many random trials for each system, of what spaces.py says is worth tuning:
 
 --trials is the budget, the same for every system. --set KEY=VALUES takes a list
 or a range (log:1e-5:1e-1, uniform:0:0.5; a range needs --trials). Other
-settings are given as for main, --config.KEY=VALUE; each goes to the systems
-that use it.
+settings are given as for main, --config.KEY=VALUE; each goes to the trials that
+use it, and none is tried that spaces.py has.
 
 No run reads a test interaction (config.evaluation.splits), so no choice can
 depend on one. A trial is a row of experiments.compare, in the workdir
@@ -80,6 +80,7 @@ def chosen_space(
 def trials_of(
   systems: Sequence[str],
   space: Mapping[str, str],
+  settings: Mapping[str, str],
   n_trials: int | None,
   seed: int,
 ) -> dict[str, runs.Variant]:
@@ -87,20 +88,27 @@ def trials_of(
 
   Args:
     space: of all systems; empty: each has its own from spaces.py.
+    settings: KEY -> VALUE of all trials; what they fix is not tried.
 
   Raises:
-    UserError: a bad range, or a budget that is missing or too large.
+    UserError: a bad range, nothing to try, or a budget that is missing or too
+      large.
   """
   rows = {}
   for system in systems:
-    own = space or spaces.SPACES[system]
+    whole = space or spaces.SPACES[system]
+    own = {key: whole[key] for key in whole if key not in settings}
+    if not own:
+      raise UserError(
+        f"{system}: nothing is left to try, --config fixes {', '.join(whole)}."
+      )
     if n_trials is None:
       drawn = spaces.grid(own)
     else:
       drawn = spaces.draw(own, n_trials, seed)
     for tried in drawn:
-      settings = {**tried, SPLITS: "valid"}
-      rows[f"{system}-{digest(tried)}"] = runs.Variant(system, settings)
+      row = {**tried, SPLITS: "valid"}
+      rows[f"{system}-{digest(tried)}"] = runs.Variant(system, row)
   return rows
 
 
@@ -124,7 +132,7 @@ def main(argv: Sequence[str]) -> None:
   def plan() -> list[runs.Run]:
     systems = runs.chosen_rows(given.models, SYSTEMS)
     space = chosen_space(given.set, settings)
-    rows = trials_of(systems, space, given.trials, given.seed)
+    rows = trials_of(systems, space, settings, given.trials, given.seed)
     return runs.plan_runs(given.config, settings, rows, [given.seed], given.out)
 
   runs.carry_out(plan, lambda planned: write_all(planned, given.out), given.out)

@@ -139,12 +139,21 @@ def seeds_of(number: int) -> range:
   return range(number)
 
 
+def check_not_varied(number: int, settings: Mapping[str, str]) -> None:
+  """Raises UserError where one is given that tells the table's rows apart."""
+  for variant, _ in TABLES[number].values():
+    for key in variant.settings:
+      if key in settings and key not in _ANY_HEALTH:
+        raise UserError(f"--config.{key}: the table varies it itself.")
+
+
 def main(number: int, argv: Sequence[str]) -> None:
   """Runs what is missing of a table and writes it."""
   given, settings = runs.parse(parser(number), argv)
 
   def plan() -> list[Run]:
     rows = runs.chosen_rows(given.models, list(TABLES[number]))
+    check_not_varied(number, settings)
     seeds = seeds_of(given.seeds)
     variants = {row: TABLES[number][row].variant for row in rows}
     planned = []
@@ -211,16 +220,27 @@ def the_papers(facts: Facts) -> paper.DataSet | None:
 
 
 def changed_settings(of_set: Sequence[Run]) -> list[str]:
-  """MMGRec's settings that the preset `paper` has otherwise."""
-  for run in of_set:
-    if run.system == "mmgrec":
-      file, *rest = run.arguments
-      theirs, ours = (
-        runs.read_config([f"{file}{colon}", *rest]).to_dict()
-        for colon in (":paper", "")
-      )
-      return configs.differences(theirs, ours | {"name": theirs["name"]})
-  return []
+  """MMGRec's settings that the preset `paper` has otherwise.
+
+  But for the data, the seed, and what a row of the table is about.
+  """
+  of_mmgrec = [run for run in of_set if run.system == "mmgrec"]
+  if not of_mmgrec:
+    return []
+  run = min(of_mmgrec, key=lambda run: len(run.own))
+  skipped = {"name", "data", "seed", *run.own}
+
+  def compared(arguments: list[str]) -> dict[str, Any]:
+    values = configs.flatten(runs.read_config(arguments).to_dict())
+    return {
+      key: value
+      for key, value in values
+      if key not in skipped and not key.startswith("synthetic.")
+    }
+
+  # What was given may be no setting of the preset: it is read without.
+  theirs = compared([f"{run.arguments[0]}:paper"])
+  return configs.differences(theirs, compared(run.arguments))
 
 
 def to_markdown(number: int, summary: Mapping[str, Any]) -> str:

@@ -158,7 +158,8 @@ def test_the_command_trains_extends_scores_and_goes_on(
   assert all(scores["recall@10"]["mean"] > 0.6 for scores in few.values())
   text = (tmp_path / "coldstart.md").read_text()
   assert "| mmgrec, trained with them" in text
-  # Nothing is trained again; scoring again would take half a minute.
+  # Nothing is made again; scoring again would take half a minute.
+  monkeypatch.setattr("mmgrec_jax.serving.extending.extend", None)
   monkeypatch.setattr(parts, "score_all", lambda *_: scored[0])
   coldstart.main(flags)
   assert len(done) == 3
@@ -167,6 +168,57 @@ def test_the_command_trains_extends_scores_and_goes_on(
     coldstart.main([*flags, "--share=0.3"])
   assert stopped.value.code == 2
   assert "another data set or --share" in capsys.readouterr().err
+
+
+@pytest.fixture
+def extend_once(tmp_path, monkeypatch):
+  """Extends a made-up run; what the folder is of, and how often it was made."""
+  made = []
+
+  def extend(run, data, place, out, boost):
+    made.append(run)
+    out.mkdir()
+    (out / "extended.json").write_text(json.dumps({"run": run}))
+
+  marks = lambda run: (run / "embed/vectors.npz").read_text()
+  monkeypatch.setattr("mmgrec_jax.serving.extending.extend", extend)
+  monkeypatch.setattr("mmgrec_jax.serving.trained.open_workdir", marks)
+  monkeypatch.setattr("mmgrec_jax.data.folder.load_dataset", lambda place: None)
+
+  def call():
+    names = [tmp_path / name for name in ("run", "later", "extended")]
+    return coldstart.extend_once(*names)["run"], len(made)
+
+  return call
+
+
+def train(folder, name, text):
+  """Files of a run, one of them another."""
+  for mark in coldstart.MARKS:
+    (folder / mark).parent.mkdir(parents=True, exist_ok=True)
+    (folder / mark).write_text(text if mark == name else "as ever")
+
+
+@pytest.mark.parametrize("name", coldstart.MARKS)
+def test_another_run_in_the_folder_is_extended_again(
+  name, extend_once, tmp_path
+):
+  train(tmp_path / "run", name, "first")
+  first = extend_once()
+  assert first[1] == 1
+  assert extend_once() == first
+  train(tmp_path / "run", name, "second")
+  now = extend_once()
+  assert now == (first[0].replace("first", "second"), 2)
+  assert extend_once() == now
+
+
+def test_what_was_made_from_an_unknown_run_is_made_again(extend_once, tmp_path):
+  train(tmp_path / "run", "embed/vectors.npz", "new")
+  (tmp_path / "extended").mkdir()
+  (tmp_path / "extended" / "extended.json").write_text('{"run": "old"}')
+  assert extend_once() == ("new", 1)
+  assert extend_once() == ("new", 1)
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,25 @@ def test_each_setting_goes_to_the_systems_that_use_it(users, tmp_path):
   assert uses("model.item_layers") == {"mmgrec"}
 
 
+def test_each_setting_goes_to_the_rows_that_use_it(tmp_path):
+  variants = {
+    "hk-means": runs.Variant("mmgrec", {"recid.method": "hkmeans"}),
+    "graph": runs.Variant("mmgrec", {"model.users": "graph"}),
+    "mmgrec": runs.Variant("mmgrec"),
+  }
+  file = FILE.removeprefix("--config=")
+  given = {"recid.branching": "32", "model.layers": "3", "width": "32"}
+  planned = runs.plan_runs(file, given, variants, [0], tmp_path)
+  for run in planned:
+    config = runs.read_config(run.arguments)
+    assert (config.recid.branching == 32) == (run.row == "hk-means")
+    assert (config.model.layers == 3) == (run.row == "graph")
+    assert config.width == 32
+  del variants["graph"]
+  with pytest.raises(UserError, match="no effect unless config.model.users"):
+    runs.plan_runs(file, given, variants, [0], tmp_path)
+
+
 def test_a_setting_that_no_system_uses_is_an_error(tmp_path):
   with pytest.raises(UserError, match="no effect unless config.recid.method"):
     plan({"recid.branching": "8"}, tmp_path)

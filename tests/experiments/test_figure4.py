@@ -31,7 +31,8 @@ def executed(monkeypatch):
         config["generator.heads"],
       )
       assert layers == config["generator.decoder_layers"]
-      scored = ["generator", "mmgrec"]
+      rescored = config["evaluation.rescore.scores"]
+      scored = ["generator", "mmgrec"] if rescored else ["mmgrec"]
     score = layers / 10 + heads / 100 + run.seed / 1000
     test = {name: {"recall@10": score} for name in scored}
     run.folder.mkdir(parents=True)
@@ -72,6 +73,20 @@ def test_every_point_is_a_run_of_its_own_but_the_defaults_are_shared(
   figure4.main(flags)
   assert len(executed) == 2 * 7 * 2
   assert "finished before" in capsys.readouterr().out
+
+
+def test_beams_that_are_not_re_scored_are_one_line(executed, tmp_path):
+  figure4.main(
+    ["--datasets=synthetic", "--seeds=1", "--models=mmgrec",
+     "--config.evaluation.rescore.scores=()", f"--out={tmp_path}"]
+  )  # fmt: skip
+  found = json.loads((tmp_path / "figure4.json").read_text())["synthetic"]
+  assert found["panels"].keys() == figure4.VALUES.keys()
+  for lines in found["panels"].values():
+    assert list(lines) == ["mmgrec"]
+    assert len(lines["mmgrec"]) == 4
+  assert "generator" not in (tmp_path / "figure4.md").read_text()
+  assert (tmp_path / "figure4-synthetic.png").stat().st_size > 1000
 
 
 def test_what_failed_is_said_and_the_rest_is_shown(

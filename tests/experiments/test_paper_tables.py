@@ -113,6 +113,45 @@ def test_only_the_papers_own_data_and_settings_count_as_the_same(
   assert other["mmgrec"] == f"data, features, {len(changed)} settings"
 
 
+@pytest.mark.parametrize("number", [2, 3, 4, 5])
+def test_settings_that_the_papers_preset_has_not_are_named_too(
+  number, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(ROOT)
+  variants = {name: row.variant for name, row in tables.TABLES[number].items()}
+  planned = lambda settings: runs.plan_runs(
+    "configs/lfm2k.py", settings, variants, [0], tmp_path
+  )
+  plain = tables.changed_settings(planned({}))
+  given = {"model.users": "graph", "norm_powers": "(0.0,)", "data": "x"}
+  changed = tables.changed_settings(planned(given))
+  assert 'config.model.users: null there, "graph" now' in changed
+  # These powers are the paper's.
+  assert not [one for one in changed if "norm_powers" in one]
+  assert len(changed) == len(plain) - 1
+  changed = tables.changed_settings(planned({"generator.batch_size": "7"}))
+  assert "config.generator.batch_size: 3000 there, 7 now" in changed
+
+
+def test_what_a_row_is_about_is_not_named_as_changed(tmp_path, monkeypatch):
+  monkeypatch.chdir(ROOT)
+  rows = tables.TABLES[5]
+  changed = [
+    tables.changed_settings(
+      runs.plan_runs(
+        "configs/lfm2k.py",
+        {},
+        {name: rows[name].variant for name in names},
+        [0],
+        tmp_path,
+      )
+    )
+    for names in (["pe-without"], ["pe-without", "mmgrec"])
+  ]
+  assert changed[0] == changed[1]
+  assert changed[0] and not [one for one in changed[0] if "encoder:" in one]
+
+
 @pytest.mark.parametrize(
   ("flags", "says"),
   [
@@ -128,3 +167,38 @@ def test_mistakes_are_named(flags, says, tmp_path, monkeypatch, capsys):
   assert stopped.value.code == 2
   assert says in capsys.readouterr().err
   assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+  ("number", "setting"),
+  [
+    (3, "generator.item_embedding=learned"),
+    (4, "recid.method=hkmeans"),
+    (5, "generator.encoder=none"),
+  ],
+)
+def test_what_a_table_varies_is_not_given(
+  number, setting, tmp_path, monkeypatch, capsys
+):
+  monkeypatch.chdir(ROOT)
+  monkeypatch.setattr(runs, "execute_all", lambda planned: [])
+  flags = ["--datasets=synthetic", f"--out={tmp_path / 'o'}"]
+  with pytest.raises(SystemExit) as stopped:
+    tables.main(number, [*flags, f"--config.{setting}"])
+  assert stopped.value.code == 2
+  key = setting.partition("=")[0]
+  said = capsys.readouterr().err
+  assert said == f"error: --config.{key}: the table varies it itself.\n"
+  assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("number", [3, 4])
+def test_any_health_may_be_let_pass_in_all_rows(number, tmp_path, monkeypatch):
+  monkeypatch.chdir(ROOT)
+  planned = []
+  monkeypatch.setattr(runs, "execute_all", lambda of: planned.extend(of) or [])
+  flags = ["--datasets=synthetic", "--seeds=1", f"--out={tmp_path}"]
+  tables.main(number, [*flags, "--config.recid.ignore_health=True"])
+  assert len(planned) == 3
+  for run in planned:
+    assert runs.read_config(run.arguments).recid.ignore_health

@@ -67,7 +67,7 @@ def test_a_sweep_has_no_test_scores_and_a_larger_one_keeps_its_trials(
 
 
 def plan(systems, out, space=(), trials=None):
-  rows = sweep.trials_of(systems, dict(space), trials, 0)
+  rows = sweep.trials_of(systems, dict(space), {}, trials, 0)
   return runs.plan_runs(FILE, {}, rows, [0], out)
 
 
@@ -82,6 +82,30 @@ def test_every_system_gets_the_same_number_of_trials_and_no_test(tmp_path):
     assert set(run.own) - {sweep.SPLITS} == set(spaces.SPACES[run.system])
 
 
+def test_a_setting_goes_to_the_trials_that_use_it(tmp_path):
+  given = {"model.layers": "3"}
+  space = {"model.users": "graph,history"}
+  rows = sweep.trials_of(["mmgrec"], space, given, None, 0)
+  planned = runs.plan_runs(FILE, given, rows, [0], tmp_path)
+  layers = {
+    run.own["model.users"]: runs.read_config(run.arguments).model.layers
+    for run in planned
+  }
+  assert layers == {"graph": 3, "history": 2}
+
+
+def test_what_is_fixed_is_not_tried(tmp_path, monkeypatch):
+  planned = []
+  monkeypatch.setattr(runs, "execute_all", lambda of: planned.extend(of) or [])
+  sweep.main([f"--config={FILE}", "--models=lightgcn,mmgrec", "--trials=2",
+              "--config.model.l2=0.5", f"--out={tmp_path}"])  # fmt: skip
+  assert len({run.folder for run in planned}) == 4
+  for run in planned:
+    assert runs.read_config(run.arguments).model.l2 == 0.5
+    left = spaces.SPACES[run.system].keys() - {"model.l2"}
+    assert run.own.keys() == left | {sweep.SPLITS}
+
+
 @pytest.mark.parametrize(
   ("arguments", "says"),
   [
@@ -94,6 +118,10 @@ def test_every_system_gets_the_same_number_of_trials_and_no_test(tmp_path):
     (["--set", "model.l2=log:1", "--trials=1"], "LOW:HIGH"),
     (["--set", "width=8,9", "--trials=3"], "only 2 comb"),
     (["--trials=0"], "at least 1"),
+    (
+      ["--models=ease", "--config.model.l2=5", "--trials=1"],
+      "ease: nothing is left to try, --config fixes model.l2",
+    ),
     (["--set", "width=8", "--config.width=9"], "width stands in --set and in"),
     (
       ["--set", "width=8", "--config.evaluation.splits=valid"],

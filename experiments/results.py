@@ -115,9 +115,10 @@ def main(argv: Sequence[str]) -> None:
     for source in found:
       as_json = json.dumps(kept[source], indent=1) + "\n"
       (KEPT / f"{source}.json").write_text(as_json, encoding="utf-8")
-    for backend in found.get("figure5", ()):
-      picture = KEPT / f"figure5-{backend}.png"
-      shutil.copyfile(given.out / "figure5.png", picture)
+    picture = given.out / "figure5.png"
+    if picture.is_file():
+      for backend in found.get("figure5", ()):
+        shutil.copyfile(picture, KEPT / f"figure5-{backend}.png")
     README.write_text(text, encoding="utf-8")
   except (UserError, OSError) as error:
     print(f"error: {error}", file=sys.stderr)

@@ -11,7 +11,7 @@ As many random trials for each system, of what spaces.py says is worth tuning:
 --trials is the budget, the same for every system. --set KEY=VALUES takes a list
 or a range (log:1e-5:1e-1, uniform:0:0.5; a range needs --trials). Other
 settings are given as for main, --config.KEY=VALUE; each goes to the trials that
-use it, and none is tried that spaces.py has.
+use it, and where spaces.py has it, it stays as given.
 
 No run reads a test interaction (config.evaluation.splits), so no choice can
 depend on one. A trial is a row of experiments.compare, in the workdir

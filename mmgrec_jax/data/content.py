@@ -152,7 +152,8 @@ def _read_ids(path: Path) -> np.ndarray:
       f"{path}: cannot be read ({error}); give item ids, one to a line, in"
       " UTF-8."
     ) from error
-  return np.array(text.removesuffix("\n").split("\n"), str)
+  lines = text.removesuffix("\n").split("\n") if text else []
+  return np.array(lines, str)
 
 
 def _read_feature_table(

@@ -63,8 +63,10 @@ def test_a_table_has_its_ids_itself(tmp_path):
 
 
 def test_an_array_without_rows_is_named(tmp_path):
+  array, _, column, items = save(tmp_path, ROWS[:0])
+  (tmp_path / "ids.txt").write_text("")
   with pytest.raises(UserError, match=r"f.npy: no row"):
-    content.read_feature(*save(tmp_path, ROWS[:0], np.array([], str)))
+    content.read_feature(array, tmp_path / "ids.txt", column, items)
 
 
 def test_ids_that_are_numbers_match_as_text(tmp_path):

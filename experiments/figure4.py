@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 from experiments import compare_report, runs, tables
 from experiments.benchmarks import report
 from mmgrec_jax import config as configs
-from mmgrec_jax.errors import UserError
 
 METRIC = "recall@10"  # the paper's
 VALUES = {"layers": (1, 2, 3, 4), "heads": (1, 2, 4, 8)}
@@ -163,8 +162,7 @@ def main(argv: Sequence[str]) -> None:
   def plan() -> list[runs.Run]:
     systems = runs.chosen_rows(given.models, list(SETTINGS))
     varied = {k for s in systems for keys in SETTINGS[s].values() for k in keys}
-    for key in varied & settings.keys():
-      raise UserError(f"--config.{key}: the figure varies it itself.")
+    tables.check_not_varied(settings, varied, "figure")
     seeds = tables.seeds_of(given.seeds)
     planned = []
     for one in tables.data_sets(given, settings):

@@ -16,7 +16,7 @@ in the paper. Exit codes: 0 done, 1 some run failed, 2 wrong input or settings,
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -139,12 +139,13 @@ def seeds_of(number: int) -> range:
   return range(number)
 
 
-def check_not_varied(number: int, settings: Mapping[str, str]) -> None:
-  """Raises UserError where one is given that tells the table's rows apart."""
-  for variant, _ in TABLES[number].values():
-    for key in variant.settings:
-      if key in settings and key not in _ANY_HEALTH:
-        raise UserError(f"--config.{key}: the table varies it itself.")
+def check_not_varied(
+  settings: Mapping[str, str], varied: Iterable[str], by: str
+) -> None:
+  """Raises UserError where a setting is given that `by` varies."""
+  for key in varied:
+    if key in settings:
+      raise UserError(f"--config.{key}: the {by} varies it itself.")
 
 
 def main(number: int, argv: Sequence[str]) -> None:
@@ -153,7 +154,10 @@ def main(number: int, argv: Sequence[str]) -> None:
 
   def plan() -> list[Run]:
     rows = runs.chosen_rows(given.models, list(TABLES[number]))
-    check_not_varied(number, settings)
+    varied = {
+      key for row in TABLES[number].values() for key in row.variant.settings
+    }
+    check_not_varied(settings, varied - _ANY_HEALTH.keys(), "table")
     seeds = seeds_of(given.seeds)
     variants = {row: TABLES[number][row].variant for row in rows}
     planned = []

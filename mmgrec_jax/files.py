@@ -30,7 +30,7 @@ def changed_file(
 ) -> Path | None:
   """The first file that is missing or has another SHA-256, or is needed and has
   none; None: all agree."""
-  for name in [*digests, *needed]:
+  for name in dict.fromkeys([*digests, *needed]):  # each is read once
     path = folder / name
     try:
       if sha256(path) != digests.get(name):

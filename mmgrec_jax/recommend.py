@@ -81,7 +81,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   return given
 
 
-def ids_of(given: argparse.Namespace, name: str) -> Iterator[str] | None:
+def ids_of(given: argparse.Namespace, name: str) -> list[str] | None:
   """The ids of a list flag or of its file; None: neither is given.
 
   Raises:
@@ -90,12 +90,12 @@ def ids_of(given: argparse.Namespace, name: str) -> Iterator[str] | None:
   text, path = getattr(given, name), getattr(given, f"{name}_file")
   if text is not None:
     try:
-      return iter(next(csv.reader([text], skipinitialspace=True), []))
+      return next(csv.reader([text], skipinitialspace=True), [])
     except csv.Error as error:
       raise UserError(
         f"--{name}: {error}; separate ids by commas, or give --{name}_file."
       ) from error
-  return None if path is None else _lines(path)
+  return None if path is None else list(_lines(path))
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -175,16 +175,16 @@ def recommend(given: argparse.Namespace) -> None:
   recommender = Recommender.load(given.workdir, given.data, given.seen)
   limits = {
     "k": given.k,
-    "exclude": list(ids_of(given, "exclude") or ()),
-    "only": None if (only := ids_of(given, "only")) is None else list(only),
+    "exclude": ids_of(given, "exclude") or (),
+    "only": ids_of(given, "only"),
   }
   write = WRITERS[given.format]
   history = ids_of(given, "history")
   if history is not None:
-    write(recommender.recommend_to_new([list(history)], **limits))
+    write(recommender.recommend_to_new([history], **limits))
     return
   # All are looked up before the first list is written.
-  users = list(ids_of(given, "users") or ())
+  users = ids_of(given, "users") or []
   for user in users:
     recommender.catalogue.user_row(user)
   found = recommender.stream(users, **limits)

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from mmgrec_jax import files
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.files import changed_file, read_json, read_json_lines, sha256
 
@@ -81,3 +82,12 @@ def test_the_first_changed_missing_or_unlisted_file_is_found(tmp_path):
   (tmp_path / "a").unlink()
   for name in ("a", "x" * 999, "a\0"):
     assert changed_file(tmp_path, {name: ""}, ()) == tmp_path / name
+
+
+def test_a_file_with_a_digest_that_is_needed_is_read_once(
+  tmp_path, monkeypatch
+):
+  read = []
+  monkeypatch.setattr(files, "sha256", lambda path: read.append(path.name))
+  changed_file(tmp_path, {"a": None}, ["a", "b"])  # type: ignore
+  assert read == ["a", "b"]

@@ -41,9 +41,9 @@ def collect(path: Path, frame: pl.LazyFrame) -> pl.DataFrame:
   Raises:
     UserError: naming the line that cannot be read.
   """
-  # Of text that reads some columns alone, Polars does not check the width.
-  whole = headers.kind(path) in headers.DELIMITED
-  flags = pl.QueryOptFlags(projection_pushdown=not whole)
+  # Where only some columns of text are read, Polars does not check the width.
+  some = headers.kind(path) not in headers.DELIMITED
+  flags = pl.QueryOptFlags(projection_pushdown=some)
   with _explained(path):
     return frame.collect(engine="streaming", optimizations=flags)
 
@@ -135,8 +135,7 @@ def _scan_delimited(path: Path, flags: Mapping[str, str]) -> pl.LazyFrame:
   _check_names(path, names, flags)
   # Those that nobody asks for may have one name, or none.
   different = [
-    name if names.index(name) == at else f"\0{at}"
-    for at, name in enumerate(names)
+    name if name in flags else f"\0{at}" for at, name in enumerate(names)
   ]
   return pl.scan_csv(
     path,
@@ -153,13 +152,13 @@ def _check_names(
   path: Path, names: list[str], flags: Mapping[str, str]
 ) -> None:
   for column, flag in flags.items():
-    if names.count(column) > 1:
-      raise UserError(
-        f"{path}: {names.count(column)} columns are called {column!r}; rename"
-        " all but one."
-      )
-    if column in names:
+    times = names.count(column)
+    if times == 1:
       continue
+    if times:
+      raise UserError(
+        f"{path}: {times} columns are called {column!r}; rename all but one."
+      )
     found = f"it has {', '.join(map(repr, names))}"
     if len(names) == 1 and headers.kind(path) in headers.DELIMITED:
       found = (

@@ -130,12 +130,12 @@ def check_extends(run: Trained) -> None:
 
 def check_modalities(run: Trained, data: Dataset) -> None:
   """Raises UserError where what re-scores the beams has lost its features."""
-  for name in sorted(run.data.features.keys() - data.features.keys()):
-    if "generator" in run.config:
-      raise UserError(
-        f"{data.name}: no feat_{name}.npy, which the run was made with; add it,"
-        " a row for each item."
-      )
+  gone = run.data.features.keys() - data.features.keys()
+  if gone and "generator" in run.config:
+    raise UserError(
+      f"{data.name}: no feat_{min(gone)}.npy, which the run was made with; add"
+      " it, a row for each item."
+    )
 
 
 def match_rows(known: Dataset, data: Dataset) -> Match:

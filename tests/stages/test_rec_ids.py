@@ -50,6 +50,15 @@ def test_collapsed_codes_stop_the_run_before_the_generator(
   assert (tmp_path / "recid_health.json").is_file()
 
 
+def test_tiger_goes_on_with_ids_that_say_little_of_features(
+  tmp_path, small_data
+):
+  floor, codes = default_config("tiger").recid.min_r2, random_codes(small_data)
+  stage(tmp_path / "little", small_data, codes, 0.05, min_r2=floor)
+  with pytest.raises(UserError, match="explain only -0.05"):
+    stage(tmp_path / "nothing", small_data, codes, -0.05, min_r2=floor)
+
+
 def test_ignore_health_goes_on(tmp_path, small_data):
   collapsed = np.zeros((small_data.n_items, 3), np.int64)
   ids, _ = stage(tmp_path, small_data, collapsed, 0.0, ignore_health=True)

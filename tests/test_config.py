@@ -63,6 +63,7 @@ def test_a_wrong_key_or_type_names_the_fix(key, value, says):
     ("recid.branching", 8, "no effect unless config.recid.method is 'hkmeans'"),
     ("synthetic.n_users", 9, "no effect unless config.data is 'synthetic'"),
     ("generator.heads", 0, "config.generator.heads = 0 is out of range"),
+    ("seed", 2**31, "config.seed = 2147483648: the largest is 2147483647"),
     ("generator.dropout", 1.0, "config.generator.dropout = 1.0 is out of"),
     ("embed.fan_out", (10,), r"each of the 2 layers, such as \(10, 10\)"),
     ("embed.fan_out", (10, 0), "needs a number of neighbours"),

@@ -125,6 +125,8 @@ def _check_ranges(values: dict) -> None:
       low_enough = True  # a floor may be anything; R^2 can be negative
     if not low_enough or (is_share and value >= 1):
       raise UserError(f"config.{key} = {value} is out of range.")
+    if name == "seed" and value >= 2**31:
+      raise UserError(f"config.{key} = {value}: the largest is {2**31 - 1}.")
 
 
 def _check_model(config: Config) -> None:

@@ -174,6 +174,12 @@ def _read_feature_table(
 
 
 def _stack_lists(path: Path, column: pl.Series) -> np.ndarray:
+  of = getattr(column.dtype, "inner", None)  # none of a struct
+  if of is None or not of.is_numeric():
+    raise UserError(
+      f"{path}: {column.name!r} holds {column.dtype}; a feature is numbers, or"
+      " one list of numbers a row: write that column as one of them."
+    )
   column = column.cast(pl.List(pl.Float32), strict=False)
   lengths = column.list.len().fill_null(0).to_numpy()
   other = np.flatnonzero(lengths != lengths[0])

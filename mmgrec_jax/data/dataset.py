@@ -219,10 +219,15 @@ def _check_interactions(data: Dataset) -> None:
 def _check_items(data: Dataset) -> None:
   for field in ("user_ids", "item_ids"):
     ids = getattr(data, field)
-    if ids.ndim != 1 or len(np.unique(ids)) != len(ids):
+    if ids.ndim != 1 or ids.dtype.kind not in "iuU":
       raise UserError(
-        f"{data.name}: '{field}' must be one row of distinct ids, but has shape"
-        f" {ids.shape} and {len(np.unique(ids))} distinct values."
+        f"{data.name}: '{field}' is {ids.dtype} of shape {ids.shape}; it must"
+        " be one row of whole numbers or text."
+      )
+    if len(np.unique(ids)) != len(ids):
+      raise UserError(
+        f"{data.name}: '{field}' has {len(ids)} ids, but only"
+        f" {len(np.unique(ids))} distinct ones; name each once."
       )
   for field in ("titles", "pictures"):
     texts = getattr(data, field)

@@ -236,12 +236,12 @@ class _Session:
         self.best = parallel.unreplicate(self.state.params)
     self.writer.write(self.task.name, epoch, line)
     self.score = line.get("valid", self.score)
-    self.bar.set_postfix_str(
-      f"epoch {epoch + 1}, loss {line['loss']:.4f}, valid {self.score:.4f},"
-      f" best {self.progress.best_score:.4f},"
-      f" {line['samples_per_second']:,.0f} samples/s",
-      refresh=False,
-    )
+    shown = [f"epoch {epoch + 1}", f"loss {line['loss']:.4f}"]
+    if np.isfinite(self.score):
+      best = self.progress.best_score
+      shown += [f"valid {self.score:.4f}", f"best {best:.4f}"]
+    shown.append(f"{line['samples_per_second']:,.0f} samples/s")
+    self.bar.set_postfix_str(", ".join(shown), refresh=False)
     if self.save_due():
       self.save()
 

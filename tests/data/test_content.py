@@ -125,6 +125,14 @@ def test_lists_of_another_width_are_named(tmp_path):
     content.read_feature(tmp_path / "f.parquet", None, "item", ITEMS)
 
 
+@pytest.mark.parametrize("v", [[[1.0]], ["a"], {"a": 1.0}])
+def test_a_column_of_anything_but_lists_of_numbers_is_named(tmp_path, v):
+  frame = pl.DataFrame({"item": ["x", "y"], "v": [v, v]})
+  frame.write_parquet(tmp_path / "f.parquet")
+  with pytest.raises(UserError, match=r"f\.parquet: 'v' holds (List|Struct)"):
+    content.read_feature(tmp_path / "f.parquet", None, "item", ITEMS)
+
+
 def test_texts_are_joined_by_id_and_gaps_are_empty(tmp_path):
   (tmp_path / "i.csv").write_text('item,title\nz," Zoo, ""1"" 🦓"\nx,\n')
   texts = content.read_texts(tmp_path / "i.csv", "item", ["title"], ITEMS)

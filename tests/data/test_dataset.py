@@ -33,7 +33,9 @@ def make(**changes) -> Dataset:
       {"user_ids": np.array(["a", "b", "c", "d"])},
       "user 'd' .* no interaction",
     ),
-    ({"item_ids": np.array(["x", "x", "z"])}, "'item_ids' must be .* distinct"),
+    ({"item_ids": np.array(["x", "x", "z"])}, "'item_ids' .* only 2 distinct"),
+    ({"item_ids": np.array([b"x", b"y", b"z"])}, r"'item_ids' is \|S1 of"),
+    ({"user_ids": np.array([[1], [2], [3]])}, r"'user_ids' .* \(3, 1\)"),
     ({"timestamp_E": np.arange(3)}, "'timestamp' has shape"),
     (
       {"timestamp_E": np.array([1, np.nan, 2, 3])},

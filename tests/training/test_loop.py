@@ -126,10 +126,12 @@ def test_early_stop_returns_the_best_epoch(make_generator_task, tmp_path):
 
 
 def test_without_a_score_the_last_parameters_are_the_result(
-  make_generator_task, tmp_path
+  make_generator_task, tmp_path, capsys
 ):
   task = make_generator_task(None)
   best, progress = run(task, tmp_path, patience=1)
+  shown = capsys.readouterr().out
+  assert "epoch 3, loss" in shown and "valid" not in shown
   assert_equal(best, final_state(task, tmp_path).params)
   assert progress.best_epoch == -1
   assert ["valid" in line for line in lines(tmp_path)] == [False] * 3

@@ -30,7 +30,7 @@ def get_config(preset: str = "") -> configs.Config:
       "models": {
         "itemknn": {"shrink": 10.0},
         "ease": {"l2": 200.0},
-        "mmgcn": configs.softmax_training(0.1, 2e-3),
+        "mmgcn": {"l2": 0.1},
         "invrl": {"optimizer": {"learning_rate": 1e-3}},
       },
     },

@@ -12,7 +12,6 @@ from mmgrec_jax.config.defaults import (
   default_config,
   model_name,
   optimizer_defaults,
-  softmax_training,
 )
 from mmgrec_jax.config.presets import chosen, from_preset
 from mmgrec_jax.config.values import (
@@ -41,7 +40,6 @@ __all__ = [
   "model_name",
   "optimizer_defaults",
   "set_value",
-  "softmax_training",
   "to_json",
   "unknown_key",
 ]

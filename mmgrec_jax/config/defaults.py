@@ -194,33 +194,9 @@ def _add_model(config: Config, name: str) -> None:
   config.model = ConfigDict({**model, "optimizer": optimizer})
 
 
-# Of the tuned MMGRec, and how it trains these vectors.
+# Of the tuned MMGRec, and what is different where a model's vectors are its.
 EMBEDDING = "lattice"
-
-
-def softmax_training(l2: float, learning_rate: float) -> dict:
-  """Settings of `config.model`: a softmax over an item and 64 unseen ones."""
-  return {
-    "loss": "softmax",
-    "negatives": 64,
-    "l2": l2,
-    "optimizer": {"learning_rate": learning_rate},
-  }
-
-
-# What validation chose of six on lfm2k or ml100k, see experiments/RECIPE.md.
-TUNED_BASELINES = {
-  **dict.fromkeys(
-    ("mf", "graphsage", "ngcf", "vbpr", "lattice"), softmax_training(0.1, 2e-3)
-  ),
-  "gat": softmax_training(0.1, 5e-3),
-  "lightgcn": softmax_training(0.01, 5e-3),
-  "mmgcn": softmax_training(0.01, 2e-3),
-  "grcn": softmax_training(1e-3, 5e-3),
-}
-EMBEDDING_SETTINGS = {
-  "lattice": {"users": "history", **TUNED_BASELINES["lattice"]}
-}
+EMBEDDING_SETTINGS = {"lattice": {"users": "history"}}
 # TIGER (Rajput et al. 2023) in MMGRec's stages: Rec-IDs of the features alone,
 # in and out; the history is a sequence. Three tokens say little of features of
 # a thousand columns, and are as good an ID for that: R^2 stops nothing.

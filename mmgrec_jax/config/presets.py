@@ -6,7 +6,6 @@ from mmgrec_jax.config.defaults import (
   EMBEDDING,
   EMBEDDINGS,
   SYSTEMS,
-  TUNED_BASELINES,
   Config,
   default_config,
   model_name,
@@ -59,8 +58,7 @@ def from_preset(overrides: dict, preset: str) -> Config:
 
   Args:
     overrides: the file's own choices, nested as the settings are; under
-      `models`, those of `config.model` by baseline, which come after
-      `TUNED_BASELINES`, and TIGER's by stage.
+      `models`, those of `config.model` by baseline, and TIGER's by stage.
     preset: '' for the tuned defaults, 'paper' for the paper's settings, one
       of `SYSTEMS`, or 'embedding=' and one of `EMBEDDINGS`.
   """
@@ -79,9 +77,7 @@ def from_preset(overrides: dict, preset: str) -> Config:
   if system == "tiger":
     sources.append(of_models.get("tiger", {}))
   elif "model" in config:
-    model = model_name(config)
-    sources.append({"model": TUNED_BASELINES.get(model, {})})
-    sources.append({"model": of_models.get(model, {})})
+    sources.append({"model": of_models.get(model_name(config), {})})
   if preset == "paper":
     sources.append(PAPER)
   for source in sources:

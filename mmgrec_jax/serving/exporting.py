@@ -10,7 +10,7 @@ import numpy as np
 
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.nn.history import mean_of_history
-from mmgrec_jax.serving.recommender import Recommender, check_k
+from mmgrec_jax.serving.recommender import Recommender
 
 
 class Exported(NamedTuple):
@@ -49,9 +49,8 @@ def export(
       f"--longest is {longest}, but a user has {most} items; give at least"
       " that."
     )
-  check_k(k, data.n_items)
   fold_DxD = None if system.vectors is None else recommender.fold
-  leaves, structure = jax.tree.flatten((system.params(None), fold_DxD))
+  leaves, structure = jax.tree.flatten((recommender.params(k), fold_DxD))
   recommend = system.recommend(k)
 
   def program(leaves, user_B, history_BxH):

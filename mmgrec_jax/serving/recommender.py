@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 
 from mmgrec_jax.data.dataset import TRAIN, Dataset, Rows
@@ -94,7 +95,7 @@ class Recommender:
     only: Iterable[Hashable] | None = None,
   ) -> Iterator[Recommendation]:
     """As `recommend`, a batch of users in memory at a time."""
-    params = parallel.replicate(self._params(k, exclude, only))
+    params = parallel.replicate(self.params(k, exclude, only))
     batch = self._config.evaluation.batch_size * len(parallel.devices())
     users = iter(users)
     while some := list(itertools.islice(users, batch)):
@@ -121,7 +122,7 @@ class Recommender:
     found = self.catalogue.history_rows(histories)
     offset = np.cumsum([0, *map(len, found)])
     rows = Rows(offset.astype("i4"), np.concatenate(found).astype("i4"))
-    params = self._params(k, exclude, only)
+    params = self.params(k, exclude, only)
     if self.system.vectors is not None:
       _, h_item = self.system.vectors
       h_user = mean_of_rows(h_item, rows) @ self.fold
@@ -144,21 +145,37 @@ class Recommender:
       seed=None,
     )
 
-  def _params(self, k: int, exclude, only):
-    """What the ranker reads."""
+  @functools.cached_property
+  def _h_user(self):
+    """[U, D]. Who had no item in training has an untrained vector: in its place
+    is that of someone new with the items they have been seen with since."""
+    h_user, h_item = self.system.vectors
+    trained_U = self.data.rows(TRAIN).lengths > 0
+    late_U = ~trained_U & (self.seen_rows.lengths > 0)
+    if not late_U.any():
+      return h_user
+    h_late = mean_of_rows(h_item, self.seen_rows) @ self.fold
+    return jnp.where(late_U[:, None], h_late, h_user)
+
+  def params(
+    self,
+    k: int,
+    exclude: Iterable[Hashable] = (),
+    only: Iterable[Hashable] | None = None,
+  ):
+    """What `system.recommend(k)` reads. Args, Raises: as of `recommend`."""
     allowed_I = np.full(self.data.n_items, only is None)
     if only is not None:
       allowed_I[[self.catalogue.item_row(item) for item in only]] = True
     allowed_I[[self.catalogue.item_row(item) for item in exclude]] = False
     left = int(allowed_I.sum())
-    check_k(k, left)
-    return self.system.params(allowed_I if left < self.data.n_items else None)
-
-
-def check_k(k: int, left: int) -> None:
-  """Raises UserError where there are not so many items."""
-  if not 1 <= k <= left:
-    raise UserError(
-      f"k is {k}, but there are {left} items to choose from; give a k from 1 to"
-      " that, or exclude less."
-    )
+    if not 1 <= k <= left:
+      raise UserError(
+        f"k is {k}, but there are {left} items to choose from; give a k from 1"
+        " to that, or exclude less."
+      )
+    limits = allowed_I if left < self.data.n_items else None
+    params = self.system.params(limits)
+    if self.system.vectors is None:
+      return params
+    return self.system.with_users(params, self._h_user)

@@ -1,10 +1,13 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
 from mmgrec_jax import Recommender
-from mmgrec_jax.data.dataset import Rows
+from mmgrec_jax.data.dataset import TEST, Rows
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.serving import systems
+from mmgrec_jax.serving.trained import open_workdir
 
 EVERYTHING = [f"item{i}" for i in range(30)]
 
@@ -83,6 +86,30 @@ def test_someone_new_gets_lists_without_their_history(workdir, small_data):
     wanted = set(small_data.item_ids.tolist()) - set(history)
     assert set(one.items.tolist()) == wanted
   assert found[0].items.tolist() != found[1].items.tolist()
+
+
+def test_who_came_after_training_is_someone_new_with_that_history(
+  workdir, small_data
+):
+  run = open_workdir(workdir)
+  late = [4, 7]
+  moved_E = np.isin(small_data.user_E, late)
+  split_E = np.where(moved_E, TEST, small_data.split_E)
+  data = dataclasses.replace(small_data, split_E=split_E)
+  recommender = Recommender(run._replace(data=data))
+  # In the order in which they are read: a long one is cut.
+  offset, items = recommender.seen_rows
+  histories = [
+    small_data.item_ids[items[offset[u] : offset[u + 1]]] for u in late
+  ]
+  found = recommender.recommend(small_data.user_ids[late], k=20)
+  wanted = recommender.recommend_to_new(histories, k=20)
+  for one, other in zip(found, wanted, strict=True):
+    assert one.items.tolist() == other.items.tolist()
+  known = Recommender(run).recommend(small_data.user_ids[:4], k=20)
+  again = recommender.recommend(small_data.user_ids[:4], k=20)
+  for one, other in zip(known, again, strict=True):
+    assert one.items.tolist() == other.items.tolist()
 
 
 def test_fold_in_finds_the_map_that_made_the_users(rng):

@@ -5,7 +5,8 @@
     python -m mmgrec_jax.recommend --workdir=runs/films2 --users=anna
 
 Nothing is trained, it takes seconds. The new data set has all items of the
-run's, and more, known by their ids: `prepare` makes it. Vectors and Rec-IDs of
+run's, and more, known by their ids: `prepare --items=FILE --all_items` makes it,
+with or without interactions of them. Vectors and Rec-IDs of
 what the run knows stay as they are. A new item's vector comes of its features,
 by a linear map from the features of the run's items to their vectors; its
 Rec-ID comes of the run's quantizer. A new user's vector comes of their training

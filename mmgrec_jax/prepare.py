@@ -92,6 +92,11 @@ FLAGS = {
   ),
   "seed": dict(type=_at_least(0), help="of the random split; default: 0"),
   "items": dict(type=Path, help="a table of items"),
+  "all_items": dict(
+    action="store_const",
+    const=True,
+    help="keep those of --items that have no interaction, too",
+  ),
   "text": dict(
     type=_names,
     metavar="COLUMN,…",
@@ -184,7 +189,7 @@ def recbole_flags(args: argparse.Namespace) -> argparse.Namespace:
   if items.is_file():
     types = headers.atomic_types(items)
     text = [name for name in types if types[name] == "token_seq"]
-    used = text or args.text or args.image_column
+    used = text or args.text or args.image_column or args.all_items
     usual |= {"items": items, "text": text} if used else {}
   given = {flag: value for flag, value in vars(args).items() if value}
   return argparse.Namespace(

@@ -124,6 +124,27 @@ def recbole(folder):
   (folder / "s.item").write_text("\n".join([head, *rows]) + "\n")
 
 
+def test_items_that_nobody_has_touched_are_kept_where_asked(run, tmp_path):
+  flags = ["--items=items.csv", "--text=title,plot"]
+  _, out, _ = run(*flags, "--out=without")
+  assert "items.csv: 1 items have no interaction and are left out" in out
+  np.save(tmp_path / "v.npy", np.eye(2))
+  (tmp_path / "v.txt").write_text("nobody's\ni4\n")
+  vectors = ["--features=v=v.npy", "--feature_ids=v=v.txt"]
+  code, out, _ = run(*flags, *vectors, "--all_items")
+  assert code == 0
+  assert "items.csv: 1 items without an interaction, too" in out
+  data, without = load_dataset("mine"), load_dataset("without")
+  assert data.item_ids.tolist() == [*without.item_ids, "nobody's"]
+  assert data.titles.tolist() == [*without.titles, "Solo"]
+  assert data.features["text"][-1].any()
+  assert data.features["v"].tolist() == [[0, 0]] * 3 + [[0, 1], [0, 0], [1, 0]]
+  np.testing.assert_array_equal(data.item_E, without.item_E)
+  assert data.popularity().tolist() == [*without.popularity(), 0]
+  _, _, error = run("--all_items", "--out=no")
+  assert "--all_items has no effect without --items" in error
+
+
 def test_recboles_folder_needs_no_flag(run, tmp_path):
   recbole(tmp_path / "s")
   code, out, _ = run("--split=leave_last", interactions="s", user="")

@@ -41,6 +41,13 @@ def match_rows(path: Path, ids: np.ndarray, item_ids: np.ndarray) -> np.ndarray:
   return np.where(found_I, order[place_I], -1)
 
 
+def read_item_ids(path: Path, item_column: str) -> np.ndarray:
+  """The ids of a table of items, text [N]."""
+  frame = tables.scan(path, {item_column: "--item_column"})
+  frame = tables.collect(path, tables.with_ids(path, frame, item_column))
+  return _ids(path, frame, item_column)
+
+
 def read_texts(
   path: Path,
   item_column: str,

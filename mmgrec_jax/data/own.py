@@ -30,8 +30,10 @@ TEXT_WIDTH = 128
 
 def from_tables(args: Namespace, name: str) -> Dataset:
   """Tables of interactions and, where given, of items -> data set."""
+  check_flags(args)
   table = filtered(args)
-  features, titles, shown = describe_items(args, table.item_ids)
+  item_ids = catalogue(args, table.item_ids)
+  features, titles, shown = describe_items(args, item_ids)
   return Dataset(
     name=name,
     user_E=table.user_E,
@@ -39,7 +41,7 @@ def from_tables(args: Namespace, name: str) -> Dataset:
     split_E=split(args, table),
     features=features,
     user_ids=table.user_ids,
-    item_ids=table.item_ids,
+    item_ids=item_ids,
     timestamp_E=table.time_E,
     titles=titles,
     pictures=shown,
@@ -102,11 +104,29 @@ def split(args: Namespace, table: Interactions) -> np.ndarray:
   return split_by_time(table.time_E)
 
 
+def catalogue(args: Namespace, used_ids: np.ndarray) -> np.ndarray:
+  """Ids of the items: those with interactions and, where the flags say so, the
+  others of --items behind them."""
+  if not args.items:
+    return used_ids
+  listed = content.read_item_ids(args.items, args.item_column or "item")
+  unused = list(dict.fromkeys(listed[~np.isin(listed, used_ids)].tolist()))
+  if not unused:
+    return used_ids
+  if args.all_items:
+    print(f"{args.items}: {len(unused):,} items without an interaction, too")
+    return np.array([*used_ids.tolist(), *unused])
+  print(
+    f"{args.items}: {len(unused):,} items have no interaction and are left out"
+    " (--all_items keeps them)"
+  )
+  return used_ids
+
+
 def describe_items(
   args: Namespace, item_ids: np.ndarray
 ) -> tuple[dict[str, np.ndarray], np.ndarray | None, np.ndarray | None]:
   """Features by modality; titles and pictures' paths, where there are any."""
-  check_flags(args)
   # What is precomputed comes first: its faults should not wait for hours.
   computed = read_features(args, item_ids)
   features, titles, shown = {}, None, None
@@ -129,7 +149,8 @@ def check_flags(args: Namespace) -> None:
     ("text_width", ["text"]),
     ("text_model", ["text"]),
     ("image_column", ["items"]),
-    ("items", ["text", "image_column"]),
+    ("items", ["text", "image_column", "all_items"]),
+    ("all_items", ["items"]),
     ("images", ["image_model"]),
     ("image_column", ["image_model"]),
     ("image_model", ["images", "image_column"]),

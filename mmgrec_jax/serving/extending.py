@@ -156,8 +156,8 @@ def match_rows(known: Dataset, data: Dataset) -> Match:
     raise UserError(
       f"{data.name}: item {str(known.item_ids[gone[0]])!r} of the run is not in"
       f" it ({len(gone):,} are not). Keep all of them, in any order, so that no"
-      " Rec-ID is ever another item's; recommend takes --exclude for what is"
-      " gone."
+      " Rec-ID is ever another item's (prepare does with --all_items);"
+      " recommend takes --exclude for what is gone."
     )
   return Match(rows(data.user_ids, known.user_ids), item_I)
 

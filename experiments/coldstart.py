@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import compare_report, runs, tables
+from experiments import compare_report, planning, runs, tables
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.files import AGAIN, changed_file, read_json, sha256, write_text
 from mmgrec_jax.startup import before_jax
@@ -61,7 +61,7 @@ def write_held(file: str, settings: Mapping[str, str], folder: Path,
   from mmgrec_jax.stages.load import load_data
 
   flags = [f"--config.{key}={value}" for key, value in settings.items()]
-  data = load_data(runs.read_config([f"--config={file}", *flags]))
+  data = load_data(planning.read_config([f"--config={file}", *flags]))
   about = {"fingerprint": data.fingerprint, "share": share, "seed": seed}
   note = folder / "held.json"
   if note.is_file():
@@ -82,14 +82,14 @@ def write_held(file: str, settings: Mapping[str, str], folder: Path,
 def plan_one(file, settings, share, seeds, out) -> list[runs.Run]:
   """The runs of one data set; writes what they are trained on."""
   whole = {"mmgrec": runs.Variant("mmgrec")}
-  planned = runs.plan_runs(file, settings, whole, seeds, out)
+  planned = planning.plan_runs(file, settings, whole, seeds, out)
   for seed in seeds:
     folder = out / f"held-{seed}"
     write_held(file, settings, folder, share, seed)
     # What describes the synthetic set has gone into the folder.
     kept = {k: v for k, v in settings.items() if k.split(".")[0] != "synthetic"}
     without = {**kept, "data": str(folder / "train")}
-    planned += runs.plan_runs(file, without, TRAINED, [seed], out)
+    planned += planning.plan_runs(file, without, TRAINED, [seed], out)
   return planned
 
 

@@ -21,7 +21,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import runs
+from experiments import planning, runs
 from experiments.benchmarks import report
 from experiments.compare_report import plot, summarise, to_markdown
 from mmgrec_jax import config as configs
@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> None:
 
   def plan() -> list[runs.Run]:
     systems = runs.chosen_rows(given.models, SYSTEMS)
-    return runs.plan_runs(
+    return planning.plan_runs(
       given.config,
       settings,
       {system: runs.Variant(system) for system in systems},

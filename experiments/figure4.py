@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments import compare_report, runs, tables
+from experiments import compare_report, planning, runs, tables
 from experiments.benchmarks import report
 from mmgrec_jax import config as configs
 
@@ -66,7 +66,7 @@ def points_of(file: str, systems: Sequence[str]) -> list[Point]:
   """All points of a data set's config file."""
   points = []
   for system in systems:
-    config = runs.read_config([f"--config={file}{runs.colon(system)}"])
+    config = planning.read_config([f"--config={file}{planning.colon(system)}"])
     default = dict(configs.flatten(config))
     for panel, keys in SETTINGS[system].items():
       for value in VALUES[panel]:
@@ -170,7 +170,7 @@ def main(argv: Sequence[str]) -> None:
       variants = {
         p.row: runs.Variant(p.system, p.own) for p in points[one.name]
       }
-      planned += runs.plan_runs(
+      planned += planning.plan_runs(
         one.file, one.settings, variants, seeds, one.out
       )
     return planned

@@ -25,7 +25,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import runs
+from experiments import planning, runs
 from experiments.compare_report import lines_of
 from mmgrec_jax.arrays import read_arrays
 from mmgrec_jax.errors import UserError
@@ -173,7 +173,7 @@ def main(argv: Sequence[str]) -> None:
   arguments = [f"--config={given.config}"]
   arguments += [f"--config.{key}={value}" for key, value in settings.items()]
   try:
-    runs.read_config(arguments)
+    planning.read_config(arguments)
     killed, compared = kill_and_compare(
       given.out, arguments, given.kills, given.seed
     )

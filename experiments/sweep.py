@@ -27,7 +27,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from experiments import runs, spaces
+from experiments import planning, runs, spaces
 from experiments.benchmarks import report
 from experiments.compare import SYSTEMS
 from experiments.sweep_report import SPLITS, plot, summarise, to_markdown
@@ -133,7 +133,9 @@ def main(argv: Sequence[str]) -> None:
     systems = runs.chosen_rows(given.models, SYSTEMS)
     space = chosen_space(given.set, settings)
     rows = trials_of(systems, space, settings, given.trials, given.seed)
-    return runs.plan_runs(given.config, settings, rows, [given.seed], given.out)
+    return planning.plan_runs(
+      given.config, settings, rows, [given.seed], given.out
+    )
 
   runs.carry_out(plan, lambda planned: write_all(planned, given.out), given.out)
 

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments import compare_report, paper, runs
+from experiments import compare_report, paper, planning, runs
 from experiments.benchmarks import report
 from experiments.runs import Run, Variant
 from mmgrec_jax import config as configs
@@ -111,7 +111,7 @@ def data_sets(
   """Those of a command with --datasets and --out.
 
   Raises:
-    UserError: there is no such config file.
+    UserError: there is no such config file, or one is there twice.
   """
   chosen = {}
   for one in given.datasets.split(","):
@@ -121,6 +121,11 @@ def data_sets(
       there = sorted(path.stem for path in Path("configs").glob("*.py"))
       raise UserError(
         f"--datasets: there is no {file}, only those of {', '.join(there)}."
+      )
+    if name in chosen:
+      raise UserError(
+        f"--datasets: {name} is there twice; give the other a config file of"
+        f" its own, a copy of {file}."
       )
     # Without a folder, the file says where the data is.
     own = {**settings, "data": folder} if folder else dict(settings)
@@ -162,7 +167,7 @@ def main(number: int, argv: Sequence[str]) -> None:
     variants = {row: TABLES[number][row].variant for row in rows}
     planned = []
     for one in data_sets(given, settings):
-      planned += runs.plan_runs(
+      planned += planning.plan_runs(
         one.file, one.settings, variants, seeds, one.out
       )
     return planned
@@ -235,7 +240,7 @@ def changed_settings(of_set: Sequence[Run]) -> list[str]:
   skipped = {"name", "data", "seed", *run.own}
 
   def compared(arguments: list[str]) -> dict[str, Any]:
-    values = configs.flatten(runs.read_config(arguments).to_dict())
+    values = configs.flatten(planning.read_config(arguments).to_dict())
     return {
       key: value
       for key, value in values

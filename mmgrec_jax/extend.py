@@ -5,12 +5,11 @@
     python -m mmgrec_jax.recommend --workdir=runs/films2 --users=anna
 
 Nothing is trained, it takes seconds. The new data set has all items of the
-run's, and more, known by their ids: `prepare --items=FILE --all_items` makes it,
-with or without interactions of them. Vectors and Rec-IDs of
-what the run knows stay as they are. A new item's vector comes of its features,
-by a linear map from the features of the run's items to their vectors; its
-Rec-ID comes of the run's quantizer. A new user's vector comes of their training
-items.
+run's, and more, known by their ids: `prepare` makes it, with --all_items also
+of items without an interaction. Vectors and Rec-IDs of what the run knows stay
+as they are. A new item's vector comes of its features, by a linear map from the
+features of the run's items to their vectors; its Rec-ID comes of the run's
+quantizer. A new user's vector comes of their training items.
 
 What it writes is read by recommend and export as any run is, and can be
 extended again. Exit codes: 0 done, 2 wrong input, with one sentence of what to

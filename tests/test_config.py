@@ -63,6 +63,7 @@ def test_a_wrong_key_or_type_names_the_fix(key, value, says):
     ("recid.branching", 8, "no effect unless config.recid.method is 'hkmeans'"),
     ("synthetic.n_users", 9, "no effect unless config.data is 'synthetic'"),
     ("generator.heads", 0, "config.generator.heads = 0 is out of range"),
+    ("evaluation.valid_beam_width", 9, "valid_beam_width = 9: .* at least 10"),
     ("seed", 2**31, "config.seed = 2147483648: the largest is 2147483647"),
     ("generator.dropout", 1.0, "config.generator.dropout = 1.0 is out of"),
     ("embed.fan_out", (10,), r"each of the 2 layers, such as \(10, 10\)"),
@@ -179,6 +180,7 @@ def test_unknown_preset_is_named():
 def test_differences_name_each_setting():
   a, b = configs.default_config(), configs.default_config()
   b.generator.heads = 8
+  b.recid.update(ignore_health=True, min_r2=0.0)  # says only that it may go on
   assert configs.differences(a.to_dict(), a.to_dict()) == []
   assert configs.differences(a.to_dict(), b.to_dict()) == [
     "config.generator.heads: 2 there, 8 now"

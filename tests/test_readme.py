@@ -9,7 +9,7 @@ from absl import flags
 from readme import ROOT, TEXT, as_python_m, commands
 
 import mmgrec_jax.main  # noqa: F401  its flags
-from experiments import runs
+from experiments import planning
 
 # Of ml_collections, when it reads a config file in this process.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module")
@@ -45,7 +45,7 @@ def check_main(arguments: list[str]) -> None:
     name = flag.removeprefix("--").partition("=")[0]
     assert name in flags.FLAGS, flag
   if of_config:
-    runs.read_config(of_config)
+    planning.read_config(of_config)
 
 
 def test_there_are_commands():
@@ -72,7 +72,7 @@ def test_every_flag_is_one_of_the_commands(command, only_parse):
   with pytest.raises(SystemExit if "--help" in arguments else Understood):
     as_python_m(module, arguments)
   of_config = [a for a in arguments if a.startswith("--config.")]
-  runs.read_config(["--config=configs/lfm2k.py", *of_config])
+  planning.read_config(["--config=configs/lfm2k.py", *of_config])
 
 
 def test_every_setting_in_the_text_is_there(monkeypatch):
@@ -81,7 +81,7 @@ def test_every_setting_in_the_text_is_there(monkeypatch):
   assert len(settings) > 8
   for setting in settings:
     preset = "--config=configs/lfm2k.py:embedding=gcn"
-    runs.read_config([preset, *shlex.split(setting)])
+    planning.read_config([preset, *shlex.split(setting)])
 
 
 def test_the_files_it_names_are_there():

@@ -184,10 +184,17 @@ def _check_evaluation(config: Config) -> None:
       raise UserError(
         "config.evaluation.rescore.ease.l2 = 0: it needs to be more."
       )
-  if "generator" in config and chosen.beam_width < max(chosen.cutoffs):
+  if "generator" not in config:
+    return
+  if chosen.beam_width < max(chosen.cutoffs):
     raise UserError(
       "config.evaluation.beam_width must be at least the largest of"
       f" config.evaluation.cutoffs, {max(chosen.cutoffs)}."
+    )
+  if chosen.valid_beam_width < 10:
+    raise UserError(
+      f"config.evaluation.valid_beam_width = {chosen.valid_beam_width}: epochs"
+      " are compared by Recall@10, which needs at least 10."
     )
 
 

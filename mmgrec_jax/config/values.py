@@ -55,15 +55,22 @@ def to_json(config: Config) -> str:
   return json.dumps(config.to_dict(), indent=1, sort_keys=True)
 
 
-def differences(old: dict, new: dict) -> list[str]:
-  """One line for each setting that is not the same.
+# With these a run goes on as it began: on other devices, or past a refusal.
+WITHOUT_RESULT = (
+  "model_shards",
+  "recid.min_r2",
+  "recid.min_usage",
+  "recid.ignore_health",
+  "model.max_gib",
+)
 
-  But for `model_shards`: a run may go on on other devices.
-  """
+
+def differences(old: dict, new: dict) -> list[str]:
+  """One line for each setting that is not the same, but `WITHOUT_RESULT`."""
   a, b = dict(flatten(old)), dict(flatten(new))
   as_text = lambda tree, key: json.dumps(tree.get(key))
   return [
     f"config.{key}: {as_text(a, key)} there, {as_text(b, key)} now"
     for key in sorted(a | b)
-    if key != "model_shards" and as_text(a, key) != as_text(b, key)
+    if key not in WITHOUT_RESULT and as_text(a, key) != as_text(b, key)
   ]

@@ -29,8 +29,11 @@ def rank_by_inner_product(
   k: int,
   allowed_I: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-  """Exact top k of h_u . h_i, as `rank_unseen`."""
-  scores_BxI = h_user_UxD[user_B] @ h_item_IxD.T
+  """Exact top k of h_u . h_i, as `rank_unseen`.
+
+  Exact on any device: by default a TPU would round the vectors to bfloat16.
+  """
+  scores_BxI = jnp.matmul(h_user_UxD[user_B], h_item_IxD.T, precision="highest")
   return rank_unseen(scores_BxI, history_BxH, k, allowed_I)
 
 

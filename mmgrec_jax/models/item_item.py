@@ -110,7 +110,7 @@ def ease(rows: Rows, n_items: int, settings) -> Matrix:
 
 def score_by_all(matrix: Matrix, x_BxI: jax.Array) -> jax.Array:
   """x_u W where W has all entries. [B, I]."""
-  return x_BxI @ matrix["weight_IxI"]
+  return jnp.matmul(x_BxI, matrix["weight_IxI"], precision="highest")
 
 
 def scores_of(

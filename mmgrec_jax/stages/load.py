@@ -20,22 +20,26 @@ def load_data(config: Config) -> Dataset:
   Raises:
     UserError: there is none, with where it should be and where it is published.
   """
-  if config.data == "synthetic":
-    data = make_synthetic(**config.synthetic.to_dict())
-  elif not config.data or not Path(config.data).is_dir():
-    raise UserError(
-      f"No data set at {config.data or '(none given)'!r}: put a folder with"
-      " interactions.npz and feat_<modality>.npy there, or give its place with"
-      f" --config.data=DIR{config.published and '; '}{config.published}."
-    )
-  else:
-    data = load_dataset(config.data)
+  data = find_data(config)
   if not data.features and "rqvae" in config:
     raise UserError(
       f"{config.data}: no feat_<modality>.npy; Rec-IDs need at least one item"
       " modality."
     )
   return data
+
+
+def find_data(config: Config) -> Dataset:
+  """As `load_data`, whether or not the system can do with it."""
+  if config.data == "synthetic":
+    return make_synthetic(**config.synthetic.to_dict())
+  if not config.data or not Path(config.data).is_dir():
+    raise UserError(
+      f"No data set at {config.data or '(none given)'!r}: put a folder with"
+      " interactions.npz and feat_<modality>.npy there, or give its place with"
+      f" --config.data=DIR{config.published and '; '}{config.published}."
+    )
+  return load_dataset(config.data)
 
 
 def normalised_features(

@@ -53,9 +53,10 @@ class Task:
 class Schedule:
   """How long to train and when to look.
 
-  epochs: at most.  patience: epochs without a better score.  eval_every:
-  epochs.  steps_per_call: steps in one call at most; fewer where they would
-  take more than CALL_SECONDS.  checkpoint_seconds: between saves.
+  epochs: at most.  patience: epochs without a better score, of which one at
+  least was looked at.  eval_every: epochs.  steps_per_call: steps in one call
+  at most; fewer where they would take more than CALL_SECONDS.
+  checkpoint_seconds: between saves.
   """
 
   epochs: int
@@ -147,7 +148,8 @@ class _Session:
     if self.epoch >= self.schedule.epochs:
       return False
     best = self.progress.best_epoch
-    return best < 0 or self.epoch - 1 - best < self.schedule.patience
+    patience = max(self.schedule.patience, self.schedule.eval_every)
+    return best < 0 or self.epoch - 1 - best < patience
 
   def next_steps(self) -> int:
     """Steps of the next call."""

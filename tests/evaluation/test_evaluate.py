@@ -1,5 +1,7 @@
 import dataclasses
+import re
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from mmgrec_jax.data.dataset import TEST, TRAIN, VALID, Dataset
 from mmgrec_jax.evaluation import evaluate
 from mmgrec_jax.evaluation.ranking import Ranker, rank_by_inner_product
+from mmgrec_jax.models import item_item
 from mmgrec_jax.training import parallel
 
 
@@ -33,6 +36,23 @@ def test_ranking_equals_numpy_for_any_batch(small_data, rng, batch_size):
   np.testing.assert_allclose(
     scores, np.take_along_axis(exact[users], expected, 1), atol=1e-5
   )
+
+
+@pytest.mark.parametrize(
+  "score",
+  [
+    lambda a: rank_by_inner_product(
+      a, a, jnp.arange(4), -jnp.ones((4, 1), int), 2
+    ),
+    lambda a: item_item.score_by_all({"weight_IxI": a}, a),
+  ],
+)
+def test_no_device_rounds_what_is_ranked_exactly(score):
+  lowered = (
+    jax.jit(score).trace(jnp.ones((4, 4))).lower(lowering_platforms=("tpu",))
+  )
+  (product,) = re.findall(r"stablehlo.dot_general.*", lowered.as_text())
+  assert "precision = [HIGHEST, HIGHEST]" in product
 
 
 def test_lists_longer_than_the_catalogue_end_in_padding(small_data, rng):

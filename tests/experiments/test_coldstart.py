@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import coldstart, runs
+from experiments import coldstart, planning, runs
 from experiments import coldstart_parts as parts
 from mmgrec_jax import pipeline
 from mmgrec_jax.data.dataset import TEST, TRAIN
@@ -132,7 +132,7 @@ def test_the_command_trains_extends_scores_and_goes_on(
 
   def execute(run):
     done.append(run.folder.name)
-    pipeline.run(runs.read_config(run.arguments), run.folder)
+    pipeline.run(planning.read_config(run.arguments), run.folder)
     return 0
 
   monkeypatch.setattr(runs, "execute", execute)

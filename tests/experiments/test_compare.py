@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import compare, compare_report, runs
+from experiments import compare, compare_report, planning, runs
 from mmgrec_jax.arrays import write_arrays
+from mmgrec_jax.data.folder import save_dataset
 from mmgrec_jax.errors import UserError
+from mmgrec_jax.stages.load import find_data
+from mmgrec_jax.workdir import Workdir
 
 # Of ml_collections, when it reads a config file in this process.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module")
@@ -120,9 +124,34 @@ def test_a_folder_with_other_settings_does_not_enter_the_table(
   assert "config.width: 3 there, 64 now" in said
 
 
+@pytest.mark.parametrize("settings", [{}, {"data": "synthetic"}])
+def test_a_folder_with_a_run_on_other_data_does_not_enter_the_table(
+  tmp_path, small_data, settings
+):
+  save_dataset(small_data, tmp_path / "data")
+  settings = {"data": str(tmp_path / "data"), **settings}
+  variants = {"mf": runs.Variant("mf")}
+  plan_again = lambda: planning.plan_runs(
+    str(ROOT / "configs" / "own.py"), settings, variants, [0, 1], tmp_path
+  )
+  run, _ = plan_again()
+  run.folder.mkdir()
+  config = planning.read_config(run.arguments)
+  data = find_data(config)
+  Workdir(run.folder, config, data)
+  plan_again()
+  pinned = run.folder / "dataset.json"
+  pinned.write_text(json.dumps({"fingerprint": "of before"}))
+  with pytest.raises(UserError, match="mf-0 holds a run on other data than"):
+    plan_again()
+  if "synthetic" not in settings["data"]:
+    shutil.rmtree(settings["data"])  # finished runs are enough for a table
+    plan_again()
+
+
 def plan(settings, out):
   systems = ("mf", "lightgcn", "tiger", "mmgrec")
-  return runs.plan_runs(
+  return planning.plan_runs(
     FILE.removeprefix("--config="),
     settings,
     {system: runs.Variant(system) for system in systems},
@@ -163,15 +192,15 @@ def test_each_setting_goes_to_the_rows_that_use_it(tmp_path):
   }
   file = FILE.removeprefix("--config=")
   given = {"recid.branching": "32", "model.layers": "3", "width": "32"}
-  planned = runs.plan_runs(file, given, variants, [0], tmp_path)
+  planned = planning.plan_runs(file, given, variants, [0], tmp_path)
   for run in planned:
-    config = runs.read_config(run.arguments)
+    config = planning.read_config(run.arguments)
     assert (config.recid.branching == 32) == (run.row == "hk-means")
     assert (config.model.layers == 3) == (run.row == "graph")
     assert config.width == 32
   del variants["graph"]
   with pytest.raises(UserError, match="no effect unless config.model.users"):
-    runs.plan_runs(file, given, variants, [0], tmp_path)
+    planning.plan_runs(file, given, variants, [0], tmp_path)
 
 
 def test_a_setting_that_no_system_uses_is_an_error(tmp_path):
@@ -180,7 +209,7 @@ def test_a_setting_that_no_system_uses_is_an_error(tmp_path):
 
 
 def test_where_nothing_is_random_one_run_is_enough(tmp_path):
-  planned = runs.plan_runs(
+  planned = planning.plan_runs(
     FILE.removeprefix("--config="),
     {},
     {s: runs.Variant(s) for s in ("itemknn", "ease", "mf")},
@@ -193,7 +222,7 @@ def test_where_nothing_is_random_one_run_is_enough(tmp_path):
 
 
 def test_a_variants_own_setting_comes_after_those_given_to_all(tmp_path):
-  (run,) = runs.plan_runs(
+  (run,) = planning.plan_runs(
     FILE.removeprefix("--config="),
     {"generator.encoder": "relation", "width": "32"},
     {"no-pe": runs.Variant("mmgrec", {"generator.encoder": "none"})},
@@ -201,7 +230,7 @@ def test_a_variants_own_setting_comes_after_those_given_to_all(tmp_path):
     tmp_path,
   )
   assert run.folder.name == "no-pe-0"
-  config = runs.read_config(run.arguments)
+  config = planning.read_config(run.arguments)
   assert (config.generator.encoder, config.width) == ("none", 32)
 
 

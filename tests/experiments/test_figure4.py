@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import figure4, runs
+from experiments import figure4, planning, runs
 from mmgrec_jax import config as configs
 
 # Of ml_collections, when it reads a config file in this process.
@@ -21,7 +21,7 @@ def executed(monkeypatch):
 
   def execute(run):
     done.append(run)
-    config = dict(configs.flatten(runs.read_config(run.arguments)))
+    config = dict(configs.flatten(planning.read_config(run.arguments)))
     if run.system == "lightgt":
       layers, heads = config["model.layers"], config["model.heads"]
       scored = ["lightgt"]

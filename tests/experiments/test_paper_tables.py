@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import paper, runs, tables
+from experiments import paper, planning, runs, tables
 
 # Of ml_collections, when it reads a config file in this process.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module")
@@ -57,8 +57,8 @@ def test_every_variant_is_a_valid_config_of_its_own(
 ):
   monkeypatch.chdir(ROOT)
   variants = {name: row.variant for name, row in tables.TABLES[number].items()}
-  planned = runs.plan_runs("configs/lfm2k.py", {}, variants, [0], tmp_path)
-  made = [str(runs.read_config(run.arguments)) for run in planned]
+  planned = planning.plan_runs("configs/lfm2k.py", {}, variants, [0], tmp_path)
+  made = [str(planning.read_config(run.arguments)) for run in planned]
   assert len(set(made)) == 3
 
 
@@ -98,7 +98,7 @@ def test_only_the_papers_own_data_and_settings_count_as_the_same(
     "modalities": one.modalities,
   }
   variants = {"mmgrec": runs.Variant("mmgrec")}
-  planned = lambda settings: runs.plan_runs(
+  planned = lambda settings: planning.plan_runs(
     "configs/kwai.py", settings, variants, [0], tmp_path
   )
   changed = tables.changed_settings(planned({}))
@@ -119,7 +119,7 @@ def test_settings_that_the_papers_preset_has_not_are_named_too(
 ):
   monkeypatch.chdir(ROOT)
   variants = {name: row.variant for name, row in tables.TABLES[number].items()}
-  planned = lambda settings: runs.plan_runs(
+  planned = lambda settings: planning.plan_runs(
     "configs/lfm2k.py", settings, variants, [0], tmp_path
   )
   plain = tables.changed_settings(planned({}))
@@ -138,7 +138,7 @@ def test_what_a_row_is_about_is_not_named_as_changed(tmp_path, monkeypatch):
   rows = tables.TABLES[5]
   changed = [
     tables.changed_settings(
-      runs.plan_runs(
+      planning.plan_runs(
         "configs/lfm2k.py",
         {},
         {name: rows[name].variant for name in names},
@@ -158,6 +158,7 @@ def test_what_a_row_is_about_is_not_named_as_changed(tmp_path, monkeypatch):
     (["--datasets=lfm3k=x"], "there is no configs/lfm3k.py, only those of"),
     (["--datasets=synthetic", "--models=hkmeans"], "there are all, hk-means"),
     (["--datasets=synthetic", "--seeds=0"], "how many there are, 1 or more"),
+    (["--datasets=own=a,own=b"], "own is there twice; give the other a config"),
   ],
 )
 def test_mistakes_are_named(flags, says, tmp_path, monkeypatch, capsys):
@@ -201,4 +202,4 @@ def test_any_health_may_be_let_pass_in_all_rows(number, tmp_path, monkeypatch):
   tables.main(number, [*flags, "--config.recid.ignore_health=True"])
   assert len(planned) == 3
   for run in planned:
-    assert runs.read_config(run.arguments).recid.ignore_health
+    assert planning.read_config(run.arguments).recid.ignore_health

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from experiments import compare, runs, spaces, sweep, sweep_report
+from experiments import compare, planning, runs, spaces, sweep, sweep_report
 from mmgrec_jax import config as configs
 from mmgrec_jax import pipeline
 
@@ -25,7 +25,7 @@ def run_sweep(tmp_path, monkeypatch, one_device):
   """Sweeps l2 of ease, runs in this process; what is tried, and sweep.json."""
 
   def here(run):
-    pipeline.run(runs.read_config(run.arguments), run.folder)
+    pipeline.run(planning.read_config(run.arguments), run.folder)
     tried.append(run.own["model.l2"])
     return 0
 
@@ -68,7 +68,7 @@ def test_a_sweep_has_no_test_scores_and_a_larger_one_keeps_its_trials(
 
 def plan(systems, out, space=(), trials=None):
   rows = sweep.trials_of(systems, dict(space), {}, trials, 0)
-  return runs.plan_runs(FILE, {}, rows, [0], out)
+  return planning.plan_runs(FILE, {}, rows, [0], out)
 
 
 def test_every_system_gets_the_same_number_of_trials_and_no_test(tmp_path):
@@ -78,7 +78,7 @@ def test_every_system_gets_the_same_number_of_trials_and_no_test(tmp_path):
   )
   assert len({run.folder for run in planned}) == 9
   for run in planned:
-    assert runs.read_config(run.arguments).evaluation.splits == ("valid",)
+    assert planning.read_config(run.arguments).evaluation.splits == ("valid",)
     assert set(run.own) - {sweep.SPLITS} == set(spaces.SPACES[run.system])
 
 
@@ -86,9 +86,9 @@ def test_a_setting_goes_to_the_trials_that_use_it(tmp_path):
   given = {"model.layers": "3"}
   space = {"model.users": "graph,history"}
   rows = sweep.trials_of(["mmgrec"], space, given, None, 0)
-  planned = runs.plan_runs(FILE, given, rows, [0], tmp_path)
+  planned = planning.plan_runs(FILE, given, rows, [0], tmp_path)
   layers = {
-    run.own["model.users"]: runs.read_config(run.arguments).model.layers
+    run.own["model.users"]: planning.read_config(run.arguments).model.layers
     for run in planned
   }
   assert layers == {"graph": 3, "history": 2}
@@ -101,7 +101,7 @@ def test_what_is_fixed_is_not_tried(tmp_path, monkeypatch):
               "--config.model.l2=0.5", f"--out={tmp_path}"])  # fmt: skip
   assert len({run.folder for run in planned}) == 4
   for run in planned:
-    assert runs.read_config(run.arguments).model.l2 == 0.5
+    assert planning.read_config(run.arguments).model.l2 == 0.5
     left = spaces.SPACES[run.system].keys() - {"model.l2"}
     assert run.own.keys() == left | {sweep.SPLITS}
 
@@ -206,4 +206,4 @@ def test_a_space_holds_the_default_and_only_what_main_accepts(system, tmp_path):
   for number in range(max(map(len, tries.values()))):
     chosen = {key: own[number % len(own)] for key, own in tries.items()}
     row = {system: runs.Variant(system, chosen)}
-    runs.plan_runs(FILE, {}, row, [0], tmp_path)
+    planning.plan_runs(FILE, {}, row, [0], tmp_path)

@@ -125,6 +125,14 @@ def test_early_stop_returns_the_best_epoch(make_generator_task, tmp_path):
   assert_equal(best, seen[1])
 
 
+def test_another_look_comes_before_patience_ends(make_generator_task, tmp_path):
+  scores = iter([0.1, 0.5, 0.4, 0.9])
+  task = make_generator_task(lambda params: next(scores))
+  _, progress = run(task, tmp_path, epochs=20, patience=1, eval_every=3)
+  assert (progress.best_epoch, progress.best_score) == (5, 0.5)
+  assert lines(tmp_path)[-1]["epoch"] == 8
+
+
 def test_without_a_score_the_last_parameters_are_the_result(
   make_generator_task, tmp_path, capsys
 ):

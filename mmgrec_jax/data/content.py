@@ -12,7 +12,7 @@ import polars as pl
 
 from mmgrec_jax.arrays import read_array
 from mmgrec_jax.data import features, headers, tables
-from mmgrec_jax.errors import UserError
+from mmgrec_jax.errors import UserError, first_line
 
 
 def match_rows(path: Path, ids: np.ndarray, item_ids: np.ndarray) -> np.ndarray:
@@ -114,7 +114,7 @@ def read_feature(
     )
   else:
     values, ids = _read_feature_table(path, item_column)
-  if values.ndim != 2 or not np.issubdtype(values.dtype, np.number):
+  if values.ndim != 2 or values.dtype.kind not in "iuf":
     raise UserError(
       f"{path}: {values.dtype} of shape {values.shape}; a feature is a table of"
       " numbers, items x columns."
@@ -174,10 +174,27 @@ def _read_feature_table(
   columns = frame.drop(item_column).get_columns()
   if not columns:
     raise UserError(f"{path}: no column beside the ids; add the numbers.")
-  if len(columns) == 1 and columns[0].dtype.is_nested():
-    return _stack_lists(path, columns[0]), ids
+  if len(columns) == 1:
+    (column,) = columns
+    if headers.kind(path) in headers.LINES:
+      column = _parse_lists(path, column)
+    if column.dtype.is_nested():
+      return _stack_lists(path, column), ids
   parsed = [tables.numbers(path, column) for column in columns]
   return np.stack(parsed, axis=1).astype(np.float32), ids
+
+
+def _parse_lists(path: Path, column: pl.Series) -> pl.Series:
+  """Texts of JSON lists as lists; others as they are."""
+  if not column.str.starts_with("[").any():
+    return column
+  try:
+    return column.str.json_decode(pl.List(pl.Float32))
+  except pl.exceptions.PolarsError as error:
+    raise UserError(
+      f"{path}: {column.name!r} does not hold a list of numbers in every row"
+      f" ({first_line(error)}); mend the others."
+    ) from error
 
 
 def _stack_lists(path: Path, column: pl.Series) -> np.ndarray:

@@ -99,7 +99,7 @@ def load_dataset(folder: str | Path) -> Dataset:
   features = {}
   for file in modalities:
     array = read_array(file)
-    if array.ndim != 2 or not np.issubdtype(array.dtype, np.number):
+    if array.ndim != 2 or array.dtype.kind not in "iuf":
       raise UserError(
         f"{file}: {array.dtype} of shape {array.shape}; features are numbers,"
         " items x columns."

@@ -6,6 +6,7 @@ The text forms may be packed with gzip (`.gz`).
 import csv
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -155,15 +156,43 @@ def _bad_json(path: Path, lines: Iterable[str]) -> str | None:
 
 
 def _bad_width(path: Path, lines: Iterable[str]) -> str | None:
-  quoting = csv.QUOTE_NONE if kind(path) in ATOMIC else csv.QUOTE_MINIMAL
+  atomic = kind(path) in ATOMIC
+  quoting = csv.QUOTE_NONE if atomic else csv.QUOTE_MINIMAL
   headers = by_separator(path)
   separator = max(headers, key=lambda s: len(headers[s]))
   width = len(headers[separator])
-  reader = csv.reader(lines, delimiter=separator, quoting=quoting)
-  for row in reader:
-    if row and len(row) != width:
-      return (
-        f"{path}: line {reader.line_num} has {len(row)} fields, the header"
-        f" {width}; quote a field that holds the separator."
-      )
+  # Neither after a separator or another mark, nor before one or the line's end.
+  lone = re.compile(f'(?<=[^"{separator}])"(?=[^"{separator}\r\n])')
+  kept: list[str] = []  # the lines of a row
+
+  def keep():
+    for line in lines:
+      kept.append(line)
+      yield line
+
+  reader = csv.reader(
+    keep(), delimiter=separator, quoting=quoting, strict=True
+  )
+  first = 1
+  try:
+    for row in reader:
+      if row and len(row) != width:
+        return (
+          f"{path}: line {reader.line_num} has {len(row)} fields, the header"
+          f" {width}; quote a field that holds the separator."
+        )
+      if not atomic and any(map(lone.search, kept)):
+        return _bad_quote(path, first)
+      first = reader.line_num + 1
+      kept.clear()
+  except csv.Error:
+    return _bad_quote(path, first)
   return None
+
+
+def _bad_quote(path: Path, line: int) -> str:
+  return (
+    f"{path}: line {line} has a quotation mark inside a field, or one that is"
+    " not closed; put the whole field in quotation marks and write one that"
+    ' belongs to it twice, as in "19"" rack".'
+  )

@@ -33,12 +33,14 @@ def test_every_form_of_a_feature_gives_the_same(tmp_path):
   lists.write_parquet(tmp_path / "lists.parquet")
   fixed = lists.with_columns(pl.col("v").list.to_array(2))
   fixed.write_parquet(tmp_path / "fixed.parquet")
+  lists.write_ndjson(tmp_path / "lists.jsonl")
   expected = content.read_feature(*save(tmp_path))
   for path, ids in [
     (array, tmp_path / "ids.txt"),
     (tmp_path / "f.csv", None),
     (tmp_path / "f.parquet", None),
     (tmp_path / "lists.parquet", None),
+    (tmp_path / "lists.jsonl", None),
     (tmp_path / "fixed.parquet", None),
   ]:
     found = content.read_feature(path, ids, column, items)
@@ -85,6 +87,7 @@ def test_ids_that_are_numbers_match_as_text(tmp_path):
     ({"values": ROWS[:2]}, r"f\.npy: 2 rows, but 3 ids in .*ids\.npy"),
     ({"values": ROWS[:, 0]}, r"f\.npy: float16 of shape \(3,\)"),
     ({"values": ROWS.astype(str)}, r"f\.npy: <U32 of shape"),
+    ({"values": ROWS + 1j}, r"f\.npy: complex64 of shape"),
     ({"ids": ("z", "x", "z")}, "rows 1 and 3 are both of item 'z'; keep one"),
     ({"ids": ("a", "b", "c")}, "none of its 3 ids, such as 'a', is an item of"),
     ({"ids": (1.0, 2.0, 3.0)}, r"ids\.npy: float64 of shape \(3,\); ids are"),
@@ -123,6 +126,14 @@ def test_lists_of_another_width_are_named(tmp_path):
   frame.write_parquet(tmp_path / "f.parquet")
   with pytest.raises(UserError, match="row 2 has 1 numbers in 'v', row 1"):
     content.read_feature(tmp_path / "f.parquet", None, "item", ITEMS)
+
+
+@pytest.mark.parametrize("second", ['["a"]', "[[1]]", '"a"'])
+def test_lines_that_hold_no_list_of_numbers_are_named(tmp_path, second):
+  lines = ['{"item": "x", "v": [1]}', f'{{"item": "y", "v": {second}}}']
+  (tmp_path / "f.jsonl").write_text("\n".join(lines))
+  with pytest.raises(UserError, match=r"f\.jsonl: 'v' does not hold a list"):
+    content.read_feature(tmp_path / "f.jsonl", None, "item", ITEMS)
 
 
 @pytest.mark.parametrize("v", [[[1.0]], ["a"], {"a": 1.0}])

@@ -151,7 +151,13 @@ def summarise(runs: Sequence[Run]) -> dict[str, Any]:
     for metric in shown_metrics(systems)
     if len(rivals(rows)) > 1
   }
-  return {"dataset": dataset, "systems": systems, "tests": tests}
+  missing = [f"{run.row}-{run.seed}" for run in runs if not run.finished]
+  return {
+    "dataset": dataset,
+    "systems": systems,
+    "tests": tests,
+    "not_finished": missing,
+  }
 
 
 def shown_metrics(systems: Mapping[str, Any]) -> list[str]:
@@ -219,7 +225,10 @@ def to_markdown(
     f" test, mean over {facts['test_users_counted']:,} users, ± standard"
     " deviation over seeds"
   )
-  return "\n".join([title, "", *lines_of(table), "", *_tests(summary)])
+  lines = [title, "", *lines_of(table), "", *_tests(summary)]
+  if summary.get("not_finished"):
+    lines += [f"Not finished: {', '.join(summary['not_finished'])}.", ""]
+  return "\n".join(lines)
 
 
 def _tests(summary: Mapping[str, Any]) -> list[str]:

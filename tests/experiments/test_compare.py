@@ -60,6 +60,7 @@ def test_a_failed_run_ends_alone_and_the_same_command_goes_on(tmp_path):
   assert done.returncode == 1
   assert "1 of 4 runs failed (mf-0)" in done.stderr
   assert done.stdout.count(": done in") == 3
+  assert "Not finished: mf-0." in (tmp_path / "compare.md").read_text()
   first = scores(tmp_path)
   assert list(first) == ["popularity", "mf", "lightgcn"]
   assert first["mf"][0] == [1] and first["lightgcn"][0] == [0, 1]
@@ -86,6 +87,7 @@ def test_a_failed_run_ends_alone_and_the_same_command_goes_on(tmp_path):
   assert of_mf["mean"] == pytest.approx(sum(of_mf["values"]) / 2)
   assert last["popularity"][2]["recall@10"]["sd"] == 0
   assert (tmp_path / "compare.md").read_text() in done.stdout
+  assert "Not finished" not in done.stdout
   assert (tmp_path / "compare.png").stat().st_size > 1000
 
 

@@ -170,9 +170,7 @@ def _bad_width(path: Path, lines: Iterable[str]) -> str | None:
       kept.append(line)
       yield line
 
-  reader = csv.reader(
-    keep(), delimiter=separator, quoting=quoting, strict=True
-  )
+  reader = csv.reader(keep(), delimiter=separator, quoting=quoting, strict=True)
   first = 1
   try:
     for row in reader:

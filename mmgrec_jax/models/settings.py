@@ -104,7 +104,8 @@ MODELS = {
     "dropout": 0.1,  # of attention
     "temperature": 1.0,  # 100 in the public code
     "target_in_history": False,  # True in the public code
-    "l2": 1e-2,  # on the mean square of LightGCN's vectors
+    "l2": 3e-2,  # on the mean square of LightGCN's vectors
+    "optimizer": {"learning_rate": 1e-2},
   },
 }
 

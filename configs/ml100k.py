@@ -32,6 +32,7 @@ def get_config(preset: str = "") -> configs.Config:
         "ease": {"l2": 200.0},
         "mmgcn": {"l2": 0.1},
         "invrl": {"optimizer": {"learning_rate": 1e-3}},
+        "lightgt": {"optimizer": {"learning_rate": 4e-2}},
       },
     },
     preset,

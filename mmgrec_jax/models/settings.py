@@ -105,7 +105,7 @@ MODELS = {
     "temperature": 1.0,  # 100 in the public code
     "target_in_history": False,  # True in the public code
     "l2": 3e-2,  # on the mean square of LightGCN's vectors
-    "optimizer": {"learning_rate": 1e-2},
+    "optimizer": {"learning_rate": 2e-2, "weight_decay": 0.3},
   },
 }
 

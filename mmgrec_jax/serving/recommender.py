@@ -122,7 +122,7 @@ class Recommender:
     found = self.catalogue.history_rows(histories)
     offset = np.cumsum([0, *map(len, found)])
     rows = Rows(offset.astype("i4"), np.concatenate(found).astype("i4"))
-    params = self.params(k, exclude, only)
+    params = self._limited(k, exclude, only)
     if self.system.vectors is not None:
       _, h_item = self.system.vectors
       h_user = mean_of_rows(h_item, rows) @ self.fold
@@ -164,6 +164,13 @@ class Recommender:
     only: Iterable[Hashable] | None = None,
   ):
     """What `system.recommend(k)` reads. Args, Raises: as of `recommend`."""
+    params = self._limited(k, exclude, only)
+    if self.system.vectors is None:
+      return params
+    return self.system.with_users(params, self._h_user)
+
+  def _limited(self, k: int, exclude, only):
+    """The same, but with the vectors of users as the run left them."""
     allowed_I = np.full(self.data.n_items, only is None)
     if only is not None:
       allowed_I[[self.catalogue.item_row(item) for item in only]] = True
@@ -174,8 +181,4 @@ class Recommender:
         f"k is {k}, but there are {left} items to choose from; give a k from 1"
         " to that, or exclude less."
       )
-    limits = allowed_I if left < self.data.n_items else None
-    params = self.system.params(limits)
-    if self.system.vectors is None:
-      return params
-    return self.system.with_users(params, self._h_user)
+    return self.system.params(allowed_I if left < self.data.n_items else None)

@@ -60,11 +60,6 @@ def open_workdir(folder: Path, data: str | Path | None = None) -> Trained:
   config = read_config(folder)
   if data is not None:
     config.data = str(data)
-  if config.data != "synthetic" and not Path(config.data).is_dir():
-    raise UserError(
-      f"{folder}: no data set at {config.data!r}; say where it is with --data"
-      " (in Python: data=)."
-    )
   found = load.load_data(config)
   pinned = read_json(folder / "dataset.json", "run its command again")
   if found.fingerprint != pinned.get("fingerprint"):

@@ -37,7 +37,8 @@ def find_data(config: Config) -> Dataset:
     raise UserError(
       f"No data set at {config.data or '(none given)'!r}: put a folder with"
       " interactions.npz and feat_<modality>.npy there, or give its place with"
-      f" --config.data=DIR{config.published and '; '}{config.published}."
+      " --config.data=DIR (of a finished run: --data=DIR)"
+      f"{config.published and '; '}{config.published}."
     )
   return load_dataset(config.data)
 

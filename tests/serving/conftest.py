@@ -16,5 +16,6 @@ def baseline_runs(small_data, tmp_path_factory):
     config.evaluation.cutoffs = (10,)
     if system == "lightgcn":
       config.width, config.model.epochs = 8, 2
+      config.model.update(loss="bpr", negatives=1, l2=1e-4)
     pipeline.run(config, folder / system)
   return folder

@@ -188,8 +188,7 @@ def test_known_users_of_a_model_with_vectors_get_the_same_lists(
     strict=True,
   ):
     assert list(map(str, one.items)) == list(map(str, other.items))
-    # A score near 0 is a sum of numbers of 1e-3 that cancel out.
-    np.testing.assert_allclose(one.scores, other.scores, rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(one.scores, other.scores, rtol=1e-5)
 
 
 def test_an_extended_run_is_extended_again(

@@ -67,7 +67,7 @@ def evaluation(
   config.generator.folded = config.generator.skip_sure = fast
   model = build_generator(config, ids, vectors)
 
-  def recommend(params, user_B, history_BxH):
+  def recommend(params, user_B, history_BxH, seen_BxS):
     weights, vectors, trie = params
     return generate(
       model,
@@ -78,6 +78,7 @@ def evaluation(
       history_BxH,
       config.generator.history_length,
       config.evaluation.beam_width,
+      seen_BxS=seen_BxS,
     )
 
   def init(vectors):
@@ -89,6 +90,7 @@ def evaluation(
     )
     return made["params"]
 
+  buckets: Any = {} if fast else {"program_slots": NEVER}
   ranker = Ranker(
     recommend,
     data.rows(TRAIN),
@@ -96,7 +98,7 @@ def evaluation(
     if fast
     else config.evaluation.batch_size,
     config.seed,
-    **({} if fast else {"program_slots": NEVER}),
+    **buckets,
   )
   trie = build_trie(ids, "packed" if fast else "dense")
   arguments = parallel.replicate((jax.jit(init)(vectors), vectors, trie))

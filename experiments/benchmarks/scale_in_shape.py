@@ -148,7 +148,8 @@ def beam_search(config: configs.Config, of: Catalogue) -> int:
   batch = config.evaluation.batch_size * len(parallel.devices())
   longest = int(of.rows.lengths.max())
   ints = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
-  users = (ints(batch), ints(batch, longest))
+  history_BxH = ints(batch, longest)
+  users = (ints(batch), history_BxH, history_BxH)
   search = rankers.Search(params, of.vectors, shapes(of.trie))
   return parallel.memory(
     parallel.everywhere(of_share), *parallel.replicate((search, users))

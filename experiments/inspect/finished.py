@@ -8,7 +8,7 @@ from mmgrec_jax.config import Config
 from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.serving.trained import Trained
-from mmgrec_jax.stages.results import read_per_user, read_results
+from mmgrec_jax.stages.results import ranker_of, read_per_user, read_results
 
 
 class Finished(NamedTuple):
@@ -23,6 +23,10 @@ class Finished(NamedTuple):
   @property
   def users(self) -> np.ndarray:
     return self.per_user["users"]
+
+  def ranker_of(self, ranker: Any) -> Any:
+    """A ranker as the split wants it."""
+    return ranker_of(self.config, self.data, self.split, ranker)
 
   @property
   def lists(self) -> dict[str, np.ndarray]:

@@ -42,7 +42,9 @@ def of_generator(
   )
   beams = {}
   for width in WIDTHS:
-    ranker = rankers.beam_ranker(run.config, run.data, generator.model, width)
+    ranker = run.ranker_of(
+      rankers.beam_ranker(run.config, run.data, generator.model, width)
+    )
     items, scores = ranker(search, users)
     beams[str(width)] = {
       "found": share_found(items[:, :K], exact_items[:, :K]),
@@ -115,7 +117,7 @@ def exact_ranker(run: Finished, model: Generator, k: int) -> Callable[..., Any]:
   what all unseen items have together, [N]."""
   length = run.config.generator.history_length
 
-  def recommend(search, user_B, history_BxH):
+  def recommend(search, user_B, history_BxH, seen_BxS):
     log_p_BxI = log_probs_of_all(
       model,
       search.params,
@@ -126,11 +128,13 @@ def exact_ranker(run: Finished, model: Generator, k: int) -> Callable[..., Any]:
       length,
     )
     everyone = max(log_p_BxI.shape[1], k)
-    items, scores = rank_unseen(log_p_BxI, history_BxH, everyone)
+    items, scores = rank_unseen(log_p_BxI, seen_BxS, everyone)
     log_unseen_B = jax.nn.logsumexp(scores, axis=1)
     return items[:, :k], scores[:, :k], log_unseen_B
 
-  return rankers.history_ranker(run.config, run.data, recommend, USERS_AT_ONCE)
+  return run.ranker_of(
+    rankers.history_ranker(run.config, run.data, recommend, USERS_AT_ONCE)
+  )
 
 
 def share_found(items_NxK: np.ndarray, exact_NxK: np.ndarray) -> float:
@@ -195,7 +199,8 @@ def token_accuracy(
   targets_UxT = padded_rows(run.data.rows(SPLITS[run.split]))
   length = run.config.generator.history_length
 
-  def recommend(arguments, user_B, history_BxH):
+  def recommend(arguments, user_B, history_BxH, seen_BxS):
+    del seen_BxS
     targets_UxT, search = arguments
     item_BxT = jnp.maximum(targets_UxT[user_B], 0)
     return token_ranks(

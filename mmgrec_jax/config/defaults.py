@@ -107,6 +107,7 @@ def _shared_defaults() -> Config:
   config.evaluation.batch_size = (
     128  # users a device handles at a time, at most
   )
+  config.evaluation.exclude_validation = False  # from the test's candidates
   config.evaluation.splits = ("valid", "test")  # or ("valid",): no look at test
 
   config.train = ConfigDict()

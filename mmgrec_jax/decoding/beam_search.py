@@ -136,7 +136,7 @@ def beam_search(
   last_logits: StepLogits,
   cache: Any,
   trie: tries.Trie,
-  history_BxH: jax.Array,
+  seen_BxS: jax.Array,
   beam_width: int,
   renormalise: bool,
   skip_sure: bool = True,
@@ -153,7 +153,7 @@ def beam_search(
     last_logits: scores the last token, [B, K, C].
     cache: what they need at step 0, arrays [B, 1, ...].
     trie: of all valid Rec-IDs.
-    history_BxH: int32 items never to be returned, -1 = padding.
+    seen_BxS: int32 items never to be returned, -1 = padding.
     beam_width: K, from 1 to more than there are items.
     renormalise: see `masked_log_softmax`.
     skip_sure: ask the model for beams with a choice only, see `_next_log_p`;
@@ -166,8 +166,8 @@ def beam_search(
     items int32 [B, K], best first, all different, valid and unseen; -1 where a
     user has fewer left. Scores float32 [B, K], -inf there.
   """
-  B, K, M = history_BxH.shape[0], beam_width, trie.levels
-  exhausted = tries.exhausted_children(trie, history_BxH, allowed)
+  B, K, M = seen_BxS.shape[0], beam_width, trie.levels
+  exhausted = tries.exhausted_children(trie, seen_BxS, allowed)
 
   def step(beams: Beams) -> Beams:
     # These are inner nodes: their range does not depend on their length.

@@ -23,13 +23,15 @@ def generate(
   beam_width: int,
   loop: Callable = jax.lax.while_loop,
   allowed: Allowed | None = None,
+  seen_BxS: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """Beam search for the best unseen items: items and scores, [B, K].
 
   Args:
-    history_BxH: all items the user has seen (-1 = padding last). The first
-      `history_length` are read; all are excluded.
+    history_BxH: the user's items, -1 = padding last. The first
+      `history_length` are read.
     loop, allowed: see `beam_search`.
+    seen_BxS: items never to be returned, -1 = padding; None: the history.
   """
   call: Any = functools.partial(model.apply, {"params": params})
   read_BxN = history_BxH[:, :history_length]
@@ -55,7 +57,7 @@ def generate(
     last_logits,
     call(user_B.shape[0], 1, method="empty_cache"),
     trie,
-    history_BxH,
+    history_BxH if seen_BxS is None else seen_BxS,
     beam_width,
     renormalise=model.trie_softmax,
     skip_sure=model.skip_sure,

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mmgrec_jax.data.dataset import SPLITS, TRAIN, Dataset
+from mmgrec_jax.data.dataset import SPLITS, TRAIN, Dataset, Rows
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.evaluation import metrics
 from mmgrec_jax.evaluation.ranking import Ranker
@@ -62,12 +62,21 @@ def score_lists(
 
 
 def chance(
-  data: Dataset, split: str, cutoffs: Sequence[int]
+  data: Dataset,
+  split: str,
+  cutoffs: Sequence[int],
+  hidden: Rows | None = None,
 ) -> dict[str, float]:
-  """Expected metrics of a random order of each user's unseen items."""
+  """Expected metrics of a random order of each user's unseen items.
+
+  Args:
+    hidden: items that are no candidates either, by user.
+  """
   users = countable_users(data, split)
   relevant = data.rows(SPLITS[split]).lengths[users]
   unseen = data.n_items - data.rows(TRAIN).lengths[users]
+  if hidden is not None:
+    unseen -= hidden.lengths[users]
   out = {}
   for k in cutoffs:
     discount = np.cumsum(1 / np.log2(np.arange(2, k + 2)))

@@ -1,8 +1,9 @@
 """Users to top items: one way for embedding models and generators.
 
-A recommend function is `(params, user_B, history_BxH) -> items_BxK,
-scores_BxK` on the device; history holds all training items of a user, -1 =
-padding last, in a fixed order; none of them may be returned.
+A recommend function is `(params, user_B, history_BxH, seen_BxS) -> items_BxK,
+scores_BxK` on the device. The history is what may be read of a user, all their
+training items, -1 = padding last, in a fixed order. What is seen, -1 = padding
+anywhere, may not be returned: the history, and items that a ranker is `hiding`.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,9 @@ from mmgrec_jax.data.dataset import Rows
 from mmgrec_jax.data.sampling import padded_rows
 from mmgrec_jax.training import parallel
 
-Recommend = Callable[[Any, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+Recommend = Callable[
+  [Any, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]
+]
 # Scores that a device keeps while it ranks all items: 1 GiB of them.
 MOST_SCORES = 2**28
 
@@ -25,7 +28,7 @@ def rank_by_inner_product(
   h_user_UxD: jax.Array,
   h_item_IxD: jax.Array,
   user_B: jax.Array,
-  history_BxH: jax.Array,
+  seen_BxS: jax.Array,
   k: int,
   allowed_I: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
@@ -34,26 +37,27 @@ def rank_by_inner_product(
   Exact on any device: by default a TPU would round the vectors to bfloat16.
   """
   scores_BxI = jnp.matmul(h_user_UxD[user_B], h_item_IxD.T, precision="highest")
-  return rank_unseen(scores_BxI, history_BxH, k, allowed_I)
+  return rank_unseen(scores_BxI, seen_BxS, k, allowed_I)
 
 
 def rank_unseen(
   scores_BxI: jax.Array,
-  history_BxH: jax.Array,
+  seen_BxS: jax.Array,
   k: int,
   allowed_I: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-  """Exact top k over items not in the history; -1, -inf where too few.
+  """Exact top k over items not seen; -1, -inf where too few.
 
   Args:
+    seen_BxS: items, -1 = padding.
     allowed_I: bool, items to choose from; None: all.
   """
   n_items = scores_BxI.shape[1]
   if allowed_I is not None:
     scores_BxI = jnp.where(allowed_I[None], scores_BxI, -jnp.inf)
-  rows_Bx1 = jnp.arange(history_BxH.shape[0])[:, None]
-  seen_BxH = jnp.where(history_BxH >= 0, history_BxH, n_items)
-  scores_BxI = scores_BxI.at[rows_Bx1, seen_BxH].set(-jnp.inf, mode="drop")
+  rows_Bx1 = jnp.arange(seen_BxS.shape[0])[:, None]
+  seen_BxS = jnp.where(seen_BxS >= 0, seen_BxS, n_items)
+  scores_BxI = scores_BxI.at[rows_Bx1, seen_BxS].set(-jnp.inf, mode="drop")
   # A list longer than the catalogue ends in padding.
   missing = max(k - n_items, 0)
   scores_BxI = jnp.pad(
@@ -122,20 +126,27 @@ class Ranker:
     batch_size: int,
     seed: int | None,
     program_slots: int = 200_000,
+    hidden: Rows | None = None,
   ):
     if seed is not None:
       history = shuffled(history, seed)
+    self._arguments = (recommend, history, batch_size, None, program_slots)
     self._lengths = history.lengths
     self.bounds = length_buckets(self._lengths, program_slots)
-    # One slot to gather from when there is no interaction at all.
-    items = np.append(history.items, -1)
-    self._history = parallel.replicate(
-      (jnp.asarray(history.offset), jnp.asarray(items))
-    )
+    if hidden is None:
+      hidden = Rows(np.zeros_like(history.offset), history.items[:0])
+    most_hidden = int(hidden.lengths.max(initial=0))
+    self._tables = parallel.replicate((_on_device(history), _on_device(hidden)))
     self._runs = [
-      parallel.map_users(_padded(recommend, int(bound)), batch_size)
+      parallel.map_users(
+        _padded(recommend, int(bound), most_hidden), batch_size
+      )
       for bound in self.bounds
     ]
+
+  def hiding(self, hidden: Rows) -> "Ranker":
+    """The same ranker, which returns none of these items to their users."""
+    return Ranker(*self._arguments, hidden)
 
   def __call__(
     self, params: Any, users: np.ndarray
@@ -143,7 +154,7 @@ class Ranker:
     """Replicated params, users int [n] -> items [n, K], scores [n, K]."""
     bucket = np.searchsorted(self.bounds, self._lengths[users])
     order = np.argsort(bucket, kind="stable")
-    arguments = (params, self._history)
+    arguments = (params, self._tables)
     # All programs are started before the first result is waited for.
     started = [
       run(arguments, users[bucket == b])
@@ -155,12 +166,21 @@ class Ranker:
     return jax.tree.map(join, *parts)
 
 
-def _padded(recommend: Recommend, bound: int) -> Callable:
+def _on_device(rows: Rows) -> tuple[jax.Array, jax.Array]:
+  """offset; items, and one slot to gather from when there is none at all."""
+  return jnp.asarray(rows.offset), jnp.asarray(np.append(rows.items, -1))
+
+
+def _padded(recommend: Recommend, bound: int, most_hidden: int) -> Callable:
   """`recommend` with histories looked up and padded to `bound`."""
 
   def of_batch(arguments, user_B):
-    params, (offset, items_E) = arguments
-    history_BxH = padded_rows(offset, items_E, user_B, bound)
-    return recommend(params, user_B, history_BxH)
+    params, (history, hidden) = arguments
+    look_up = lambda rows, width: padded_rows(rows[0], rows[1], user_B, width)
+    seen_BxS = history_BxH = look_up(history, bound)
+    if most_hidden:
+      hidden_BxN = look_up(hidden, most_hidden)
+      seen_BxS = jnp.concatenate([history_BxH, hidden_BxN], axis=1)
+    return recommend(params, user_B, history_BxH, seen_BxS)
 
   return of_batch

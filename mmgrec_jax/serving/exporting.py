@@ -62,7 +62,9 @@ def export(
       new_BxD = mean_of_history(h_item_IxD, history_BxH) @ fold_DxD
       h_BxD = jnp.where(user_B[:, None] >= 0, own_BxD, new_BxD)
       params = system.with_users(params, h_BxD)
-    items_BxK, scores_BxK = recommend(params, jnp.arange(B), history_BxH)
+    items_BxK, scores_BxK = recommend(
+      params, jnp.arange(B), history_BxH, history_BxH
+    )
     return items_BxK[:, :k], scores_BxK[:, :k]
 
   (batch,) = jax.export.symbolic_shape("b")

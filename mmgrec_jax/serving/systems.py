@@ -87,10 +87,11 @@ class InnerProduct:
     return self._users
 
   def recommend(self, k: int) -> Recommend:
-    def best(params, user_B, history_BxH):
+    def best(params, user_B, history_BxH, seen_BxS):
+      del history_BxH
       (h_user, h_item), allowed_I = params
       return rank_by_inner_product(
-        h_user, h_item, user_B, history_BxH, k, allowed_I
+        h_user, h_item, user_B, seen_BxS, k, allowed_I
       )
 
     return best
@@ -127,12 +128,12 @@ class ItemItem:
     return self._users
 
   def recommend(self, k: int) -> Recommend:
-    def best(params, user_B, history_BxH):
+    def best(params, user_B, history_BxH, seen_BxS):
       del user_B
       matrix, allowed_I = params
       x_BxI = item_item.zeros_and_ones(history_BxH, self._items)
       scores_BxI = self._score(matrix, x_BxI)
-      return rank_unseen(scores_BxI, history_BxH, k, allowed_I)
+      return rank_unseen(scores_BxI, seen_BxS, k, allowed_I)
 
     return best
 

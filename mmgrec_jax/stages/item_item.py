@@ -60,10 +60,10 @@ def item_item_ranker(config: Config, data: Dataset, k: int) -> Ranker:
   """Ranks by x_u W; its parameters are the matrix."""
   _, score = item_item.SYSTEMS[config.system]
 
-  def recommend(matrix, user_B, history_BxH):
+  def recommend(matrix, user_B, history_BxH, seen_BxS):
     del user_B
     x_BxI = item_item.zeros_and_ones(history_BxH, data.n_items)
-    return rank_unseen(score(matrix, x_BxI), history_BxH, k)
+    return rank_unseen(score(matrix, x_BxI), seen_BxS, k)
 
   users = users_to_rank_for(config.evaluation.batch_size, data.n_items)
   return Ranker(recommend, data.rows(TRAIN), users, seed=None)

@@ -29,9 +29,10 @@ CPU_BEAMS = 2048
 def inner_product_ranker(config: Config, data: Dataset, k: int) -> Ranker:
   """Ranks by h_u . h_i; its parameters are the pair (h_user, h_item)."""
 
-  def recommend(params, user_B, history_BxH):
+  def recommend(params, user_B, history_BxH, seen_BxS):
+    del history_BxH
     h_user, h_item = params
-    return rank_by_inner_product(h_user, h_item, user_B, history_BxH, k)
+    return rank_by_inner_product(h_user, h_item, user_B, seen_BxS, k)
 
   users = users_to_rank_for(config.evaluation.batch_size, data.n_items)
   return Ranker(recommend, data.rows(TRAIN), users, config.seed)
@@ -66,7 +67,7 @@ class Search(NamedTuple):
 def beams_of(config: Config, model: Generator, beam_width: int) -> Recommend:
   """Recommends by beam search, re-scored; its parameters are a `Search`."""
 
-  def recommend(search: Search, user_B, history_BxH):
+  def recommend(search: Search, user_B, history_BxH, seen_BxS):
     items_BxK, score_BxK = generate(
       model,
       search.params,
@@ -77,6 +78,7 @@ def beams_of(config: Config, model: Generator, beam_width: int) -> Recommend:
       config.generator.history_length,
       beam_width,
       allowed=search.allowed,
+      seen_BxS=seen_BxS,
     )
     if search.weight_J is None:
       return items_BxK, score_BxK

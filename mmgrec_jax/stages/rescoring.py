@@ -198,8 +198,8 @@ def _on_validation(
   width = config.evaluation.beam_width
   beams = beams_of(config, model, width)
 
-  def candidates(search: Search, user_B, history_BxH) -> tuple[Any, ...]:
-    items_BxK, score_BxK = beams(search, user_B, history_BxH)
+  def candidates(search, user_B, history_BxH, seen_BxS) -> tuple[Any, ...]:
+    items_BxK, score_BxK = beams(search, user_B, history_BxH, seen_BxS)
     scores_BxJxK = all_scores(search, user_B, history_BxH, items_BxK, score_BxK)
     return items_BxK, standard_scores(items_BxK, scores_BxJxK)
 

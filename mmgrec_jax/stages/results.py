@@ -1,5 +1,6 @@
 """Stage 5: every system on the same users, written and shown."""
 
+import functools
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 
 from mmgrec_jax.arrays import Form, check_arrays, read_arrays, write_arrays
 from mmgrec_jax.config import Config
-from mmgrec_jax.data.dataset import SPLITS, Dataset
+from mmgrec_jax.data.dataset import SPLITS, VALID, Dataset, Rows
 from mmgrec_jax.evaluation.evaluate import (
   chance,
   countable_users,
@@ -54,14 +55,19 @@ def report_results(
   started = time.monotonic()
   splits = config.evaluation.splits
   results = {"dataset": data.statistics(), **{split: {} for split in splits}}
-  per_user, lists = {}, {}
+  per_user, lists, rankers = {}, {}, {}
   params_of = {name: parallel.replicate(p) for name, (_, p) in systems.items()}
   for split in splits:
     users = countable_users(data, split)
     results["dataset"][f"{split}_users_counted"] = len(users)
     per_user[f"{split}/users"] = users
+    # Systems may share a ranker, and its compiled programs.
+    of_split = functools.cache(
+      functools.partial(ranker_of, config, data, split)
+    )
     for name, (ranker, _) in systems.items():
-      lists[name], _ = ranker(params_of[name], users)
+      rankers[name] = of_split(ranker)
+      lists[name], _ = rankers[name](params_of[name], users)
       scores = score_lists(lists[name], users, data, split, cutoffs)
       results[split][name] = {k: float(v.mean()) for k, v in scores.items()}
       per_user[f"{split}/{name}/items"] = lists[name]
@@ -73,11 +79,26 @@ def report_results(
   results["seconds"] = folder.seconds()
   results["seconds_per_1000_users"] = {
     name: _seconds_per_1000(ranker, params_of[name], users)
-    for name, (ranker, _) in systems.items()
+    for name, ranker in rankers.items()
   }
   folder.write_json("results.json", results)
   _show(config, data, results, users, lists[list(systems)[-1]])
   return results
+
+
+def hidden_rows(config: Config, data: Dataset, split: str) -> Rows | None:
+  """By user, what is no candidate in a split beside what they train on."""
+  if split == "test" and config.evaluation.exclude_validation:
+    return data.rows(VALID)
+  return None
+
+
+def ranker_of(
+  config: Config, data: Dataset, split: str, ranker: Ranker
+) -> Ranker:
+  """The ranker as a split wants it, without `hidden_rows`."""
+  hidden = hidden_rows(config, data, split)
+  return ranker if hidden is None else ranker.hiding(hidden)
 
 
 def read_results(config: Config, folder: Path) -> dict[str, Any]:
@@ -147,7 +168,8 @@ def _show(config, data: Dataset, results: dict, users, items_NxK) -> None:
   picks = np.linspace(0, len(users) - 1, 5).astype(int)[1:4]
   print("\n" + tables.examples(data, users[picks], items_NxK[picks], split))
   shown = [k for k in config.evaluation.cutoffs if k <= 20]
-  rows = {"chance": chance(data, split, shown), **results[split]}
+  hidden = hidden_rows(config, data, split)
+  rows = {"chance": chance(data, split, shown, hidden), **results[split]}
   name = tables.SPLIT_NAMES[split].capitalize()
   print(f"\n{name}, mean over {len(users):,} users:")
   print(tables.metrics_table(rows, shown))

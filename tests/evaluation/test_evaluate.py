@@ -14,8 +14,8 @@ from mmgrec_jax.training import parallel
 
 
 def inner_product(data, k, batch_size=16, history=None):
-  recommend = lambda params, user, history: rank_by_inner_product(
-    *params, user, history, k
+  recommend = lambda params, user, history, seen: rank_by_inner_product(
+    *params, user, seen, k
   )
   rows = data.rows(TRAIN) if history is None else history
   return Ranker(recommend, rows, batch_size, seed=0)
@@ -101,9 +101,14 @@ def test_validation_items_stay_candidates_at_test_time(small_data):
   assert all(i in items[u] for u, i in zip(user, item, strict=True))
 
 
-def test_chance_equals_the_mean_of_random_rankings(small_data, rng):
-  expected = evaluate.chance(small_data, "test", [10])
-  ranker, got = inner_product(small_data, 10), []
+@pytest.mark.parametrize("hides", [False, True])
+def test_chance_equals_the_mean_of_random_rankings(small_data, rng, hides):
+  hidden, ranker = None, inner_product(small_data, 10)
+  if hides:
+    hidden = small_data.rows(VALID)
+    ranker = ranker.hiding(hidden)
+  expected = evaluate.chance(small_data, "test", [10], hidden)
+  got = []
   for _ in range(60):
     h_item = jnp.asarray(rng.normal(size=(30, 1)), jnp.float32)
     out = evaluate.evaluate(
@@ -122,7 +127,7 @@ def test_chance_equals_the_mean_of_random_rankings(small_data, rng):
 def test_item_order_of_a_history_is_fixed_but_not_sorted(small_data):
   shown = []
 
-  def recommend(params, user, history):
+  def recommend(params, user, history, seen):
     return history[:, :5], jnp.zeros((len(user), 5))
 
   for _ in range(2):
@@ -138,7 +143,7 @@ def test_item_order_of_a_history_is_fixed_but_not_sorted(small_data):
 
 def test_without_a_seed_histories_keep_their_order(small_data):
   rows = small_data.rows_newest_first(TRAIN)
-  recommend = lambda params, user, history: (history, history * 1.0)
+  recommend = lambda params, user, history, seen: (history, history * 1.0)
   ranker = Ranker(recommend, rows, 8, seed=None, program_slots=10**9)
   items, _ = ranker(jnp.zeros((4, 1)), np.arange(40))
   assert len(ranker.bounds) == 1

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.inspect import finished, lists, probabilities
 from experiments.inspect.__main__ import main
-from mmgrec_jax.data.dataset import TEST
+from mmgrec_jax.data.dataset import TEST, TRAIN, VALID
 from mmgrec_jax.data.folder import save_dataset
 from mmgrec_jax.decoding.generate import generate
 from mmgrec_jax.decoding.trie import build_trie
@@ -15,6 +15,8 @@ from mmgrec_jax.evaluation.ranking import rank_unseen
 from mmgrec_jax.models.generator import Generator, Vectors
 from mmgrec_jax.recid import neighbours
 from mmgrec_jax.recid.assign import assign_rec_ids
+from mmgrec_jax.serving.trained import open_workdir, reload_generator
+from mmgrec_jax.training import parallel
 from mmgrec_jax.training.generating import init_params
 
 USERS, ITEMS, D, L = 4, 20, 8, 4
@@ -217,6 +219,24 @@ def test_a_finished_run_is_inspected(
   assert sum(b["count"] for b in top) == out["users_examined"]
   assert len(out["levels"]) == 4
   assert all(level["top1"] <= level["top10"] for level in out["levels"])
+
+
+def test_the_exact_ranking_leaves_out_what_the_run_left_out(
+  mmgrec_run, one_device
+):
+  trained = open_workdir(mmgrec_run)
+  data, everything = trained.data, trained.data.n_items
+  trained.config.evaluation.exclude_validation = True
+  run = finished.Finished(trained.config, data, "test", {}, {})
+  model, _, search = reload_generator(trained)
+  users, chosen = np.arange(data.n_users), data.rows(VALID)
+  items, _, _ = probabilities.exact_ranker(run, model, everything)(
+    parallel.replicate(search), users
+  )
+  unseen = everything - data.rows(TRAIN).lengths - chosen.lengths
+  assert np.array_equal((items >= 0).sum(axis=1), unseen)
+  for user in users:
+    assert not set(items[user].tolist()) & set(chosen.of(user).tolist())
 
 
 def test_a_run_without_a_generator_cannot_be_inspected(

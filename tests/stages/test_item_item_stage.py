@@ -5,7 +5,7 @@ import pytest
 
 from mmgrec_jax import config as configs
 from mmgrec_jax import pipeline
-from mmgrec_jax.data.dataset import TRAIN
+from mmgrec_jax.data.dataset import TRAIN, VALID
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.stages import item_item
 from mmgrec_jax.stages.load import load_data
@@ -54,6 +54,11 @@ def test_items_of_the_training_split_are_never_recommended(system, tmp_path):
     seen = rows.items[rows.offset[user] : rows.offset[user + 1]]
     unseen = np.setdiff1d(np.arange(data.n_items), seen)
     assert sorted(items[items >= 0]) == unseen.tolist()
+  hidden = data.rows(VALID)
+  fewer_UxI, _ = ranker.hiding(hidden)(on_all, everyone)
+  for user, (items, fewer) in enumerate(zip(items_UxI, fewer_UxI, strict=True)):
+    left = items[~np.isin(items, [-1, *hidden.of(user)])]
+    assert fewer[fewer >= 0].tolist() == left.tolist()
 
 
 @EVERY

@@ -72,7 +72,8 @@ def test_the_beam_search_lowers(small_data, tmp_path, lower_elsewhere):
     config, small_data, folder, Vectors()
   )
   assert model.skip_sure
-  asked = (search, jnp.arange(8), jnp.zeros((8, 6), jnp.int32))
+  history_BxH = jnp.zeros((8, 6), jnp.int32)
+  asked = (search, jnp.arange(8), history_BxH, history_BxH)
 
   def lower(shards):
     with parallel.shared_by(shards):

@@ -7,6 +7,10 @@ import pytest
 
 from mmgrec_jax import pipeline
 from mmgrec_jax.config import default_config
+from mmgrec_jax.data.dataset import VALID
+from mmgrec_jax.serving.trained import open_workdir, reload_generator
+from mmgrec_jax.stages import results
+from mmgrec_jax.workdir import Workdir
 
 
 def scores_validation_alone(workdir, system):
@@ -45,6 +49,42 @@ def test_a_run_without_the_test_split_asks_nothing_about_it(run_mf, capsys):
 
 def test_nor_does_mmgrec(mmgrec_run):
   assert scores_validation_alone(mmgrec_run, "mmgrec")
+
+
+def test_validation_items_can_be_no_candidates_in_the_test(
+  mmgrec_run, tmp_path, one_device
+):
+  run = open_workdir(mmgrec_run)
+  data, config = run.data, run.config
+  model, _, search = reload_generator(run)
+  everything = data.n_items
+  config.evaluation.update(
+    splits=("valid", "test"), cutoffs=(10, everything), beam_width=everything
+  )
+
+  def lists(exclude):
+    config.evaluation.exclude_validation = exclude
+    folder = Workdir(tmp_path / str(exclude), config, data)
+    popular = results.popularity_vectors(data)
+    systems = {
+      "popularity": pipeline.inner_product_system(config, data, popular),
+      "mmgrec": pipeline.beam_system(config, data, model, search),
+    }
+    scores = results.report_results(config, data, folder, systems)
+    with np.load(folder.path / "per_user.npz") as saved:
+      return scores, dict(saved)
+
+  (usual_scores, usual), (scores, found) = lists(False), lists(True)
+  assert scores["valid"] == usual_scores["valid"]
+  assert scores["test"]["mmgrec"] != usual_scores["test"]["mmgrec"]
+  chosen = data.rows(VALID)
+  for system in ("popularity", "mmgrec"):
+    name = f"test/{system}/items"
+    for user, items, before in zip(
+      found["test/users"], found[name], usual[name], strict=True
+    ):
+      left = before[~np.isin(before, [-1, *chosen.of(user)])]
+      assert items[items >= 0].tolist() == left.tolist()
 
 
 def test_the_usual_run_does_look(run_mf):

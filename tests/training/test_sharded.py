@@ -71,7 +71,9 @@ def test_lists_are_those_of_unshared_tables(small_data, rng, short_arrays_too):
 
   def lists():
     ranker = Ranker(
-      lambda h, user_B, seen: rank_by_inner_product(*h, user_B, seen, 7),
+      lambda h, user_B, history, seen: rank_by_inner_product(
+        *h, user_B, seen, 7
+      ),
       small_data.rows(TRAIN),
       batch_size=4,
       seed=0,

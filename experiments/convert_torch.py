@@ -66,7 +66,8 @@ def convert(
     heads: H; rows of a head stand together.
 
   Raises:
-    UserError: a weight is missing, or a level has more tokens than the model.
+    UserError: a weight is missing, a level has more tokens than the model, or
+      the first M - 1 differ.
   """
   try:
     return _convert(weights, vocabulary, heads)
@@ -82,6 +83,11 @@ def _convert(weights, vocabulary, heads):
   if max(vocabulary) > V:
     raise UserError(
       f"vocabulary {tuple(vocabulary)}: the model has only {V} tokens."
+    )
+  if len(set(vocabulary[:-1])) != 1:
+    raise UserError(
+      f"vocabulary {tuple(vocabulary)}: all levels but the last have as many"
+      " tokens."
     )
   L, last, levels = vocabulary[0], vocabulary[-1], len(vocabulary) - 1
 
@@ -180,13 +186,15 @@ def main() -> None:
   chosen = parser.parse_args()
   try:
     vocabulary = [int(size) for size in chosen.vocabulary.split(",")]
+    if chosen.heads < 1:
+      raise UserError(f"--heads={chosen.heads}: 1 or more.")
     weights = read_state_dict(chosen.state_dict)
     params, vectors = convert(weights, vocabulary, chosen.heads)
-  except (UserError, ValueError) as error:
+    params["vectors"] = {"user": vectors.user_UxD, "item": vectors.item_IxD}
+    arrays: Any = traverse_util.flatten_dict(params, sep="/")
+    np.savez(chosen.out, **arrays)
+  except (UserError, ValueError, OSError) as error:
     raise SystemExit(f"error: {error}") from error
-  params["vectors"] = {"user": vectors.user_UxD, "item": vectors.item_IxD}
-  arrays: Any = traverse_util.flatten_dict(params, sep="/")
-  np.savez(chosen.out, **arrays)
   print(f"{chosen.out}: {len(arrays)} arrays")
 
 

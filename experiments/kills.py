@@ -9,7 +9,7 @@ equal to the bit: on one device, so JAX is given one. --config and
 --config.KEY=VALUE choose the run; the default is the synthetic set.
 
 OUT gets kills.json and kills.md. Exit codes: 0 all equal, 1 not, 2 wrong
-settings, 130 stopped.
+settings, 130 stopped; the same command begins anew.
 """
 
 import os
@@ -51,9 +51,10 @@ def run(folder: Path, arguments: list[str], seconds: float | None) -> bool:
     try:
       code = process.wait(seconds)
     except subprocess.TimeoutExpired:
+      return False
+    finally:  # at the time, or because we are being stopped
       process.kill()
       process.wait()
-      return False
   if code:
     raise UserError(f"{folder}: the run failed, see {log.name}.")
   return True
@@ -113,7 +114,7 @@ def differences(a: dict[str, Any], b: dict[str, Any]) -> dict[str, float]:
 
 def kill_and_compare(out: Path, arguments: list[str], kills: int, seed: int):
   """Every kill, and every comparison of a finished run."""
-  out.mkdir(parents=True, exist_ok=True)
+  runs.make_folder(out)
   whole, broken = out / "whole", out / "killed"
   for folder in (whole, broken):
     shutil.rmtree(folder, ignore_errors=True)
@@ -173,6 +174,8 @@ def main(argv: Sequence[str]) -> None:
   arguments = [f"--config={given.config}"]
   arguments += [f"--config.{key}={value}" for key, value in settings.items()]
   try:
+    if given.kills < 0:
+      raise UserError(f"--kills={given.kills}: how many there are, 0 or more.")
     planning.read_config(arguments)
     killed, compared = kill_and_compare(
       given.out, arguments, given.kills, given.seed
@@ -187,4 +190,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  runs.as_command(main)
+  runs.as_command(main, then="begins anew")

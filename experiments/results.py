@@ -23,6 +23,7 @@ from typing import Any
 from experiments import coldstart, compare_report, runs
 from experiments.benchmarks import report
 from mmgrec_jax.errors import UserError
+from mmgrec_jax.files import AGAIN, read_json
 
 README = Path("README.md")
 KEPT = Path("docs/results")
@@ -39,7 +40,7 @@ def read_all(folder: Path) -> dict[str, dict[str, Any]]:
   for source in SOURCES:
     file = folder / f"{source}.json"
     if file.is_file():
-      of_source = json.loads(file.read_text(encoding="utf-8"))
+      of_source: dict[str, Any] = read_json(file, AGAIN)
       if "headline" in of_source:
         of_source = _by_backend(file, of_source)
       found[source] = of_source.get("datasets", of_source)

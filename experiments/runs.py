@@ -129,7 +129,7 @@ def carry_out(
   """
   try:
     runs = plan()
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     failed = execute_all(runs)
     if any(run.finished for run in runs):
       report(runs)
@@ -146,6 +146,16 @@ def carry_out(
     sys.exit(1)
 
 
+def make_folder(out: Path) -> None:
+  """Raises UserError where there cannot be such a folder."""
+  try:
+    out.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise UserError(
+      f"--out={out}: cannot be a folder ({error.strerror}); give another."
+    ) from error
+
+
 def write(out: Path, name: str, data: Any, text: str) -> None:
   """NAME.json and NAME.md, the latter printed too."""
   as_json = json.dumps(data, indent=1) + "\n"
@@ -154,14 +164,20 @@ def write(out: Path, name: str, data: Any, text: str) -> None:
   print(text)
 
 
-def as_command(main: Callable[[Sequence[str]], None]) -> None:
-  """Calls it with the command line; stopped by a signal, it exits with 130."""
+def as_command(
+  main: Callable[[Sequence[str]], None], then: str = "goes on from here"
+) -> None:
+  """Calls it with the command line; stopped by a signal, it exits with 130.
+
+  Args:
+    then: what the same command does afterwards, for the message.
+  """
   signal.signal(signal.SIGTERM, _stop)
   try:
     main(sys.argv[1:])
   except KeyboardInterrupt:
     with contextlib.suppress(BrokenPipeError):
-      print("\nstopped; the same command goes on from here.", file=sys.stderr)
+      print(f"\nstopped; the same command {then}.", file=sys.stderr)
     sys.exit(130)
 
 

@@ -73,6 +73,8 @@ SPACES: dict[str, dict[str, str]] = {
   },
   "lightgt": {
     **_TRAINING,
+    "model.optimizer.learning_rate": "log:1e-3:1e-1",
+    "model.optimizer.weight_decay": "0,0.3",
     "model.layers": "1,2,3",
     "model.id_share": "uniform:0.05:0.95",
     "model.history_length": "10,20,40",

@@ -50,6 +50,7 @@ def command(run: Run) -> str:
   """Trains and tests with a trial's settings, in a workdir of its own."""
   splits = f"--config.{SPLITS}="
   flags = [a for a in run.arguments if not a.startswith(splits)]
+  flags.append(f"--workdir=runs/{run.folder.name}")
   return shlex.join(["python", "-m", "mmgrec_jax.main", *flags])
 
 

@@ -81,6 +81,32 @@ def test_a_bad_or_ineffective_value_is_an_error(key, value, says):
     configs.check(config)
 
 
+def test_heads_divide_gats_hidden_width_where_its_vectors_are_mmgrecs_too():
+  for config in (
+    configs.default_config("gat"),
+    configs.default_config("mmgrec", "gat"),
+  ):
+    configs.check(config)
+    configs.set_value(config, "model.heads", 3)
+    with pytest.raises(UserError, match="config.model.heads = 3: it must"):
+      configs.check(config)
+
+
+@pytest.mark.parametrize(
+  ("system", "key"),
+  [("lightgt", "model.id_share"), ("lattice", "model.original")],
+)
+def test_a_share_of_two_things_goes_from_none_to_all(system, key):
+  config = configs.default_config(system)
+  for share in (0, 1):
+    configs.set_value(config, key, share)
+    configs.check(config)
+  for share in (-0.1, 1.1):
+    configs.set_value(config, key, share)
+    with pytest.raises(UserError, match=f"config.{key} = {share} is out of"):
+      configs.check(config)
+
+
 @pytest.mark.parametrize(
   ("key", "value", "says"),
   [

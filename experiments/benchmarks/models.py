@@ -149,13 +149,17 @@ def every_model(run: Run, case: Case, data: Dataset) -> None:
 def against_torch(run: Run, case: Case, data: Dataset, torch: Any) -> None:
   """LightGCN's step beside PyTorch's, with the same first triples."""
   config = config_of("lightgcn", case)
+  config.model.update(loss="bpr", negatives=1)  # as its authors train it
   inputs = make_inputs(config, data)
   task = make_task(config, inputs)
   contestants = [Contestant("ours", steps_of(task, 1, STEPS), STEPS)]
   if torch is not None:
     table = task.init().params["embedding"]
     triples = draw_triples(
-      jax.random.key(3), inputs.interactions, jnp.arange(case.batch), 1
+      jax.random.key(3),
+      inputs.interactions,
+      jnp.arange(case.batch),
+      config.model.negatives,
     )
     theirs = TorchLightGCN(torch, config, data, np.asarray(table), triples)
     loss, gradient = loss_and_gradient(config, inputs, table, triples)

@@ -21,7 +21,8 @@ class TorchLightGCN:
     self.table = torch.tensor(table, device=self.device, requires_grad=True)
     rate = config.model.optimizer.learning_rate
     self.optimizer = torch.optim.Adam([self.table], lr=rate)
-    parts = (triples.user_B, triples.positive_B, triples.negative_BxJ[:, 0])
+    (negative_B,) = triples.negative_BxJ.T
+    parts = (triples.user_B, triples.positive_B, negative_B)
     self.triples = [
       torch.tensor(np.asarray(part, np.int64), device=self.device)
       for part in parts

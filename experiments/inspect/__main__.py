@@ -69,6 +69,8 @@ def main(argv: Sequence[str]) -> None:
   given = parse(argv)
   folder = given.workdir
   try:
+    if given.users < 1:
+      raise UserError(f"--users={given.users}: how many there are, 1 or more.")
     summary = inspect(folder, given.users)
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)

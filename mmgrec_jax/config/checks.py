@@ -120,10 +120,13 @@ def _check_ranges(values: dict) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
       continue
     is_share = name.endswith("dropout") or name in ("warmup", "share")
-    low_enough = value >= 0 if is_share or name in may_be_zero else value > 0
+    is_mix = name in ("id_share", "original")  # of two things: none to all
+    may_be_zero_too = is_share or is_mix or name in may_be_zero
+    low_enough = value >= 0 if may_be_zero_too else value > 0
     if key.startswith("recid.min_"):
       low_enough = True  # a floor may be anything; R^2 can be negative
-    if not low_enough or (is_share and value >= 1):
+    too_high = (is_share and value >= 1) or (is_mix and value > 1)
+    if not low_enough or too_high:
       raise UserError(f"config.{key} = {value} is out of range.")
     if name == "seed" and value >= 2**31:
       raise UserError(f"config.{key} = {value}: the largest is {2**31 - 1}.")
@@ -140,7 +143,8 @@ def _check_model(config: Config) -> None:
       f" each of the {config.embed.layers} layers, such as"
       f" {(10,) * config.embed.layers!r}; or () for all neighbours."
     )
-  if config.system == "gat" and config.model.hidden % config.model.heads:
+  has_gat = "model" in config and model_name(config) == "gat"
+  if has_gat and config.model.hidden % config.model.heads:
     raise UserError(
       f"config.model.heads = {config.model.heads}: it must divide"
       f" config.model.hidden, {config.model.hidden}."

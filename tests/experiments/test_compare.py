@@ -114,6 +114,14 @@ def test_mistakes_are_named_before_anything_is_trained(
   assert not (tmp_path / "o").exists()
 
 
+def test_a_file_in_the_place_of_out_is_named(tmp_path, capsys):
+  (tmp_path / "o").write_text("")
+  with pytest.raises(SystemExit) as stopped:
+    compare.main([FILE, f"--out={tmp_path / 'o'}", "--models=ease"])
+  assert stopped.value.code == 2
+  assert "o: cannot be a folder (File exists)" in capsys.readouterr().err
+
+
 def test_a_folder_with_other_settings_does_not_enter_the_table(
   tmp_path, capsys
 ):

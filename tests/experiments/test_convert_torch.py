@@ -114,6 +114,11 @@ def test_level_with_more_tokens_than_the_model_is_refused():
     convert(WEIGHTS, (12, 12, 12, 13), HEADS)
 
 
+def test_levels_of_different_sizes_are_refused():
+  with pytest.raises(UserError, match="all levels but the last have as many"):
+    convert(WEIGHTS, (10, 9, 10, 4), HEADS)
+
+
 def test_npz_of_arrays_is_read_and_one_of_objects_is_refused(tmp_path):
   path = tmp_path / "weights.npz"
   np.savez(path, **{"a.weight": np.arange(3.0)})
@@ -123,10 +128,10 @@ def test_npz_of_arrays_is_read_and_one_of_objects_is_refused(tmp_path):
     read_state_dict(path)
 
 
-def run_command(state_dict, vocabulary, out):
+def run_command(state_dict, vocabulary, out, heads=2):
   return subprocess.run(
     [
-      *(sys.executable, "-m", "experiments.convert_torch", "--heads=2"),
+      *(sys.executable, "-m", "experiments.convert_torch", f"--heads={heads}"),
       *(f"--state_dict={state_dict}", f"--vocabulary={vocabulary}"),
       f"--out={out}",
     ],
@@ -158,3 +163,13 @@ def test_command_refuses_other_weights_in_one_line(tmp_path):
   assert done.returncode == 1
   assert done.stderr.startswith("error: The state_dict has no")
   assert not out.exists()
+
+
+def test_command_names_a_bad_flag(tmp_path):
+  source = tmp_path / "weights.npz"
+  np.savez(source, **WEIGHTS)
+  done = run_command(source, "10,10,10,4", tmp_path / "gone" / "params.npz")
+  assert done.returncode == 1 and "Traceback" not in done.stderr
+  assert "gone" in done.stderr
+  done = run_command(source, "10,10,10,4", tmp_path / "params.npz", heads=0)
+  assert done.stderr == "error: --heads=0: 1 or more.\n"

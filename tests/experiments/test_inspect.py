@@ -239,6 +239,13 @@ def test_the_exact_ranking_leaves_out_what_the_run_left_out(
     assert not set(items[user].tolist()) & set(chosen.of(user).tolist())
 
 
+def test_no_users_cannot_be_examined(tmp_path, capsys):
+  with pytest.raises(SystemExit) as stopped:
+    main([f"--workdir={tmp_path}", "--users=0"])
+  assert stopped.value.code == 2
+  assert "--users=0: how many" in capsys.readouterr().err
+
+
 def test_a_run_without_a_generator_cannot_be_inspected(
   tmp_path, small_data, capsys
 ):

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +46,31 @@ def test_a_killed_run_ends_like_one_left_alone(tmp_path):
     assert one == {"valid": 0, "test": 0, "vectors.npz": 0, "metrics.jsonl": 0}
 
 
+def test_a_stopped_test_leaves_no_run_behind(tmp_path):
+  out = tmp_path / "out"
+  command = [sys.executable, "-m", "experiments.kills", f"--out={out}"]
+  process = subprocess.Popen(
+    [*command, f"--config={CONFIG}"],
+    cwd=CONFIG.parents[1],
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+  while not (out / "whole.log").exists() or not children.read_text():
+    assert process.poll() is None
+  (child,) = children.read_text().split()
+  process.terminate()
+  _, said = process.communicate()
+  assert process.returncode == 130
+  assert "stopped; the same command begins anew" in said
+  assert not Path(f"/proc/{child}").exists()
+
+
 def test_a_run_that_fails_is_named(tmp_path, capsys):
+  with pytest.raises(SystemExit) as stopped:
+    kills.main([f"--config={CONFIG}", f"--out={tmp_path}", "--kills=-1"])
+  assert stopped.value.code == 2
+  assert "--kills=-1" in capsys.readouterr().err
   with pytest.raises(SystemExit) as stopped:
     kills.main([f"--config={CONFIG}", f"--out={tmp_path}", "--config.seed=x"])
   assert stopped.value.code == 2

@@ -132,6 +132,13 @@ def test_what_a_table_needs_is_missing_and_nothing_is_changed(tmp_path):
   assert not (tmp_path / results.KEPT).exists()
 
 
+def test_a_damaged_table_is_named(tmp_path):
+  (tmp_path / "table2.json").write_text("{")
+  done = call(tmp_path, tmp_path)
+  assert done.returncode == 2
+  assert "table2.json: damaged" in done.stderr
+
+
 def test_a_folder_without_tables_is_an_error(tmp_path):
   done = call(tmp_path, tmp_path)
   assert done.returncode == 2

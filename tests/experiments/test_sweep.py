@@ -59,6 +59,8 @@ def test_a_sweep_has_no_test_scores_and_a_larger_one_keeps_its_trials(
   assert trials[0]["command"] in shown
   assert "--config.synthetic.n_users=40" in trials[0]["command"]
   assert "evaluation.splits" not in shown  # what is pasted does test
+  workdir = [f"--workdir=runs/{trial['folder']}" for trial in trials]
+  assert all(w in t["command"] for w, t in zip(workdir, trials, strict=True))
   assert (tmp_path / "sweep.png").stat().st_size > 1000
 
   tried, more = run_sweep("1,10,1e3")

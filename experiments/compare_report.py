@@ -22,6 +22,12 @@ COSTS = {
 # mmgrec's own first stage, its beams before they are re-scored, and re-scored
 # without EASE: no rivals.
 PARTS = ("embedding", "generator", "without_ease")
+# Part -> stages of the run that it does not need.
+LATER = {
+  "embedding": ("rqvae", "generate", "ease", "rescore"),
+  "generator": ("ease", "rescore"),
+  "without_ease": ("ease",),
+}
 
 # Fields of results.json, as of `files.misfit`.
 SPLITS = dict.fromkeys(("valid", "test"), {str: {str: float}})
@@ -117,7 +123,7 @@ def training_seconds(system: str, seconds: Mapping[str, float]) -> float:
   """Of what a system needs, from a run's seconds by stage."""
   if system == "popularity":
     return 0.0
-  later = ("rqvae", "generate", "ease") if system == "embedding" else ()
+  later = LATER.get(system, ())
   return sum(
     s for stage, s in seconds.items() if stage not in (*later, "evaluate")
   )
@@ -138,13 +144,14 @@ def summarise(runs: Sequence[Run]) -> dict[str, Any]:
       for split in ("valid", "test")
     }
     trained = [training_seconds(system, p.results["seconds"]) for p in parts]
-    costs = [p.results["seconds_per_1000_users"][system] for p in parts]
     systems[row] = {
       "seeds": sorted(of_seed),
       **scores,
       "training_seconds": over_seeds(trained),
-      "seconds_per_1000_users": over_seeds(costs),
     }
+    costs = [p.results["seconds_per_1000_users"].get(system) for p in parts]
+    if None not in costs:  # as of mmgrec's parts that its program ranks
+      systems[row]["seconds_per_1000_users"] = over_seeds(costs)
   dataset = next(iter(next(iter(rows.values())).values())).results["dataset"]
   tests = {
     metric: compare_best(rows, systems, metric)
@@ -214,7 +221,10 @@ def to_markdown(
       [
         row,
         *(mean_and_sd(found["test"][metric], ".4f") for metric in metrics),
-        *(mean_and_sd(found[name], form) for name, form in seconds.values()),
+        *(
+          mean_and_sd(found[name], form) if name in found else "–"
+          for name, form in seconds.values()
+        ),
         ", ".join(map(str, found["seeds"])),
         *(of_row.get(row, "") for of_row in columns.values()),
       ]

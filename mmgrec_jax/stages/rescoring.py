@@ -8,6 +8,7 @@ likely.
 """
 
 import math
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,9 @@ def rescored_beams(
   With EASE in the mix there is `without_ease` between them. The weights are
   kept in rescore.json.
   """
-  content = make_content(config, data, folder)
   ease_IxI = _ease(config, data, folder)
+  started = time.monotonic()
+  content = make_content(config, data, folder)
   search = search._replace(content=tuple(content.values()), ease_IxI=ease_IxI)
   names = _names(content, ease_IxI is not None)
   if is_made(folder.path / "rescore.json"):
@@ -72,6 +74,7 @@ def rescored_beams(
   else:
     found = _fit(config, data, model, search, names)
     folder.write_json("rescore.json", found)
+    folder.note_seconds("rescore", time.monotonic() - started)
   print(f"re-scoring: {shares(found['mmgrec'])}")
   # One program for all of them: only the weights differ.
   ranker = beam_ranker(config, data, model, config.evaluation.beam_width)

@@ -77,9 +77,11 @@ def report_results(
   write_arrays(folder.path / "per_user.npz", per_user)
   folder.note_seconds("evaluate", time.monotonic() - started)
   results["seconds"] = folder.seconds()
+  # Systems that share a ranker do the same work: it is the last one's.
+  last_of = {ranker: name for name, ranker in rankers.items()}
   results["seconds_per_1000_users"] = {
     name: _seconds_per_1000(ranker, params_of[name], users)
-    for name, ranker in rankers.items()
+    for ranker, name in last_of.items()
   }
   folder.write_json("results.json", results)
   _show(config, data, results, users, lists[list(systems)[-1]])

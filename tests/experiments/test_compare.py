@@ -332,6 +332,23 @@ def test_a_changed_system_is_a_row_of_its_own_and_so_are_its_beams(finished):
 
 
 def test_a_systems_training_is_what_it_needs():
-  seconds = {"embed": 1.0, "rqvae": 2.0, "generate": 4.0, "evaluate": 8.0}
+  seconds = {
+    "embed": 1.0, "rqvae": 2.0, "generate": 4.0, "evaluate": 8.0,
+    "ease": 16.0, "rescore": 32.0,
+  }  # fmt: skip
   of = lambda row: compare_report.training_seconds(row, seconds)
-  assert [of(r) for r in ("popularity", "embedding", "mmgrec")] == [0, 1, 7]
+  assert [of(r) for r in ("popularity", "embedding", "mmgrec")] == [0, 1, 55]
+  assert [of(r) for r in ("generator", "without_ease")] == [7, 39]
+
+
+def test_a_part_that_another_program_ranks_costs_nothing_of_its_own(finished):
+  of = finished("mmgrec", 0, {"generator": [0.2], "mmgrec": [0.3]})
+  path = of.folder / "results.json"
+  results = json.loads(path.read_text())
+  del results["seconds_per_1000_users"]["generator"]
+  facts = {"name": "d", "users": 1, "items": 1, "test_users_counted": 1}
+  results["dataset"].update(facts)
+  path.write_text(json.dumps(results))
+  lines = compare_report.to_markdown(compare_report.summarise([of])).split("\n")
+  (row,) = (line for line in lines if line.startswith("| generator"))
+  assert [cell.strip() for cell in row.split("|")[-3:-1]] == ["–", "0"]

@@ -148,7 +148,7 @@ def _add_stages(config: Config) -> None:
   config.generator.encoder = "relation"  # sinusoidal or none (Table 5)
   config.generator.item_embedding = "pretrained"  # finetuned, learned, rec_id
   config.generator.user_token = False  # the mean of all the user's items, too
-  config.generator.history_order = "random"  # or time: the newest first
+  config.generator.history_order = "random"  # or time: newest first
   config.generator.trie_softmax = True  # softmax over valid children only
   config.generator.trie = "packed"  # one bit a token, or dense: a table
   config.generator.encoder_layers = 1
@@ -199,8 +199,9 @@ def _add_model(config: Config, name: str) -> None:
 EMBEDDING = "lattice"
 EMBEDDING_SETTINGS = {"lattice": {"users": "history"}}
 # TIGER (Rajput et al. 2023) in MMGRec's stages: Rec-IDs of the features alone,
-# in and out; the history is a sequence. Three tokens say little of features of
-# a thousand columns, and are as good an ID for that: R^2 stops nothing.
+# in and out; the history is a sequence where the data has timestamps. Three
+# tokens say little of features of a thousand columns, and are as good an ID for
+# that: R^2 stops nothing.
 TIGER = {
   "recid": {"method": "features", "last_token": "random", "min_r2": 0.0},
   "generator": {

@@ -136,23 +136,25 @@ def shuffle_rows(key: jax.Array, data: Interactions) -> jax.Array:
 
 
 def draw_windows(
-  shuffled_E: jax.Array,
+  order_E: jax.Array,
   data: Interactions,
   windows: Windows,
   sample_B: jax.Array,
   history_length: int,
   targets_per_history: int,
-  in_order: bool = False,
+  around: bool = True,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Histories and the targets cut out of them.
 
-  Of a user's shuffled row a window of T items are the targets, the N after it
-  (around the end) the history: uniform, without replacement, no overlap.
+  Of a user's row a window of T items are the targets, the N after it the
+  history. Of shuffled rows and around the end they are uniform, without
+  replacement, no overlap; of rows with the newest first and not around the end
+  the history is what came before the targets, as at serving.
 
   Args:
-    shuffled_E: of `shuffle_rows`.
+    order_E: places of the items: of `shuffle_rows`, or 0 … E-1 as they are.
     sample_B: rows of `windows`, -1 = padding.
-    in_order: put the history back in the order of the data's rows.
+    around: whether a history goes on at the start of the row.
 
   Returns:
     user [B], history [B, N], targets [B, T]; -1 = padding in the last two.
@@ -169,7 +171,7 @@ def draw_windows(
 
   def take(number_BxC, valid_BxC):
     number_BxC = number_BxC % jnp.maximum(size_Bx1, 1)
-    place_BxC = shuffled_E[data.offset[user_B][:, None] + number_BxC]
+    place_BxC = order_E[data.offset[user_B][:, None] + number_BxC]
     return jnp.where(valid_BxC & real_Bx1, place_BxC, n_places)
 
   def item_at(place_BxC):
@@ -178,11 +180,10 @@ def draw_windows(
   t_1xT = jnp.arange(targets_per_history)[None]
   targets_BxT = take(start_Bx1 + t_1xT, t_1xT < n_targets_Bx1)
   n_1xN = jnp.arange(history_length)[None]
-  history_BxN = take(
-    start_Bx1 + n_targets_Bx1 + n_1xN, n_1xN < size_Bx1 - n_targets_Bx1
-  )
-  if in_order:
-    history_BxN = jnp.sort(history_BxN, axis=1)
+  rest_Bx1 = size_Bx1 - n_targets_Bx1
+  if not around:
+    rest_Bx1 -= start_Bx1
+  history_BxN = take(start_Bx1 + n_targets_Bx1 + n_1xN, n_1xN < rest_Bx1)
   return user_B, item_at(history_BxN), item_at(targets_BxT)
 
 

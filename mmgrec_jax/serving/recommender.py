@@ -14,6 +14,7 @@ from mmgrec_jax.evaluation.ranking import Ranker, shuffled
 from mmgrec_jax.serving.recommendation import Catalogue, Recommendation
 from mmgrec_jax.serving.systems import fold_in, mean_of_rows, system_of
 from mmgrec_jax.serving.trained import Trained, open_workdir
+from mmgrec_jax.stages.rankers import reads_in_time
 from mmgrec_jax.training import parallel
 
 
@@ -33,10 +34,10 @@ class Recommender:
     self.data: Dataset = run.data
     self._config = run.config
     self.system = system_of(run)
-    in_order = run.config.get("generator", {}).get("history_order") == "time"
-    rows_of = self.data.rows_newest_first if in_order else self.data.rows
+    in_time = reads_in_time(run.config, self.data)
+    rows_of = self.data.rows_newest_first if in_time else self.data.rows
     self.seen_rows = rows_of(None if seen == "all" else TRAIN)
-    if not in_order:
+    if not in_time:
       self.seen_rows = shuffled(self.seen_rows, run.config.seed)
     rec_ids = self.system.rec_ids
     self.catalogue = Catalogue(

@@ -11,7 +11,12 @@ from mmgrec_jax.evaluation.evaluate import valid_recall
 from mmgrec_jax.models.generator import Generator, Vectors
 from mmgrec_jax.recid.assign import RecIds
 from mmgrec_jax.stages.load import stage_key
-from mmgrec_jax.stages.rankers import Search, beam_ranker, histories
+from mmgrec_jax.stages.rankers import (
+  Search,
+  beam_ranker,
+  histories,
+  reads_in_time,
+)
 from mmgrec_jax.stages.train import train
 from mmgrec_jax.training import generating, parallel
 from mmgrec_jax.training.loop import Schedule
@@ -67,8 +72,11 @@ def train_generator(
   inputs = generating.generator_data(
     vectors, trie, histories(config, data), settings.targets_per_history
   )
+  in_time = reads_in_time(config, data)
+  if settings.history_order == "time" and not in_time:
+    print(f"histories: in no order, as {data.name} has no timestamps")
   task = generating.generator_task(
-    model, inputs, settings, validate, stage_key(config, 4)
+    model, inputs, settings, validate, stage_key(config, 4), in_time
   )
   schedule = Schedule.of(settings, config.train)
   return train(folder, task, schedule, stage_key(config, 5))

@@ -38,9 +38,15 @@ def inner_product_ranker(config: Config, data: Dataset, k: int) -> Ranker:
   return Ranker(recommend, data.rows(TRAIN), users, config.seed)
 
 
+def reads_in_time(config: Config, data: Dataset) -> bool:
+  """Are histories read from the newest item on? Not without timestamps."""
+  wanted = config.get("generator", {}).get("history_order") == "time"
+  return wanted and data.timestamp_E is not None
+
+
 def histories(config: Config, data: Dataset) -> Rows:
   """Training items by user, in the order that `history_order` wants."""
-  if config.generator.history_order == "time":
+  if reads_in_time(config, data):
     return data.rows_newest_first(TRAIN)
   return data.rows(TRAIN)
 
@@ -113,12 +119,11 @@ def history_ranker(
   Args:
     recommend: as `Ranker` has it; but it may return any arrays [B, ...].
   """
-  in_order = config.generator.history_order == "time"
   return Ranker(
     recommend,
     histories(config, data),
     batch_size,
-    seed=None if in_order else config.seed,
+    seed=None if reads_in_time(config, data) else config.seed,
   )
 
 

@@ -145,13 +145,20 @@ def init_params(model: Generator, vectors: Vectors, key: jax.Array) -> Any:
 
 
 def generator_task(
-  model: Generator, data: GeneratorData, settings, validate, key: jax.Array
+  model: Generator,
+  data: GeneratorData,
+  settings,
+  validate,
+  key: jax.Array,
+  in_time: bool = False,
 ) -> Task:
   """Each step: histories of a batch of users, T targets cut out of each.
 
   Args:
     settings: `config.generator`; batch_size counts histories.
     validate: replicated parameters -> score.
+    in_time: whether the rows of `data` have the newest first and a history is
+      what came before its targets; else it is any of the user's other items.
   """
   samples = len(data.windows.user_S)
   batch = settings.batch_size
@@ -167,11 +174,13 @@ def generator_task(
   def plan(data, key):
     shuffle_key, order_key = jax.random.split(key)
     order = sampling.epoch_order(order_key, samples, steps, batch)
-    shuffled_E = sampling.shuffle_rows(shuffle_key, data.interactions)
-    return shuffled_E, parallel.even_batches(order)
+    order_E = jnp.arange(len(data.interactions.item_E))
+    if not in_time:
+      order_E = sampling.shuffle_rows(shuffle_key, data.interactions)
+    return order_E, parallel.even_batches(order)
 
   def step(state, data, planned, key, *, axis_name=None):
-    shuffled_E, order = planned
+    order_E, order = planned
     sample_B = order[state.step % steps]
     # For the whole batch, so that any number of devices draws the same.
     row_B = jnp.arange(len(sample_B))
@@ -185,13 +194,13 @@ def generator_task(
     if soft.share > 0:
       lesson = soft_targets.Lesson(soft.share, soft.sharpness, level_BxT)
     user_B, history_BxN, targets_BxT = sampling.draw_windows(
-      shuffled_E,
+      order_E,
       data.interactions,
       data.windows,
       sample_B,
       N,
       T,
-      in_order=settings.history_order == "time",
+      around=not in_time,
     )
 
     def loss(params):

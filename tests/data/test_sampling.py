@@ -66,28 +66,21 @@ def test_windows_make_every_interaction_a_target_once_and_never_an_input(rng):
     assert sorted(targets_of_user) == sorted(histories[u])
 
 
-def test_in_order_a_history_has_the_order_of_its_row_and_nothing_else_changes():
-  row = np.array([7, 2, 9, 4, 0, 5, 3], "i4")
-  rows = Rows(np.array([0, 7, 9], "i4"), np.append(row, [8, 1]).astype("i4"))
+def test_in_time_a_history_is_what_came_before_its_targets():
+  row = [7, 2, 9, 4, 0, 5, 3]  # the newest first
+  rows = Rows(np.array([0, 7, 9], "i4"), np.array([*row, 8, 1], "i4"))
   data = sampling.on_device(rows, n_items=10)
   windows = sampling.cut_windows(rows, 2)
-  shuffled = sampling.shuffle_rows(jax.random.key(3), data)
-  draw = lambda in_order: [
-    np.asarray(a)
-    for a in sampling.draw_windows(
-      shuffled, data, windows, jnp.arange(len(windows.user_S)), 6, 2, in_order
-    )
-  ]
-  (_, mixed, mixed_targets), (_, ordered, targets) = draw(False), draw(True)
-  np.testing.assert_array_equal(targets, mixed_targets)
-  was_mixed = False
-  for a, b in zip(mixed, ordered, strict=True):
-    a, n = a[a >= 0], (b >= 0).sum()
-    assert set(a) == set(b[:n]) and (b[n:] == -1).all()
-    place = {item: p for p, item in enumerate(rows.items)}
-    assert (np.diff([place[i] for i in b[:n]]) > 0).all()
-    was_mixed |= (np.diff([place[i] for i in a]) < 0).any()
-  assert was_mixed
+  user, history, targets = sampling.draw_windows(
+    jnp.arange(9), data, windows, jnp.arange(6), 3, 2, around=False
+  )
+  assert user.tolist() == [0, 0, 0, 0, 1, 1]
+  expected = [[7, 2], [9, 4], [0, 5], [3, -1], [8, -1], [1, -1]]
+  assert targets.tolist() == expected
+  none = [-1, -1, -1]
+  assert history.tolist() == [
+    [9, 4, 0], [0, 5, 3], [3, -1, -1], none, [1, -1, -1], none,
+  ]  # fmt: skip
 
 
 def test_padding_samples_draw_nothing():

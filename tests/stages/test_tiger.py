@@ -58,14 +58,27 @@ def test_the_order_of_training_reaches_the_parameters_the_test_split_does_not(
   rng = np.random.default_rng(0)
   test = small_data.split_E == TEST
   moved = np.where(test, time, rng.permutation(time))
-  *_, stored = trained("stored")
-  *_, same = trained("same", timestamp_E=time)
+  *_, timed = trained("timed", timestamp_E=time)
   *_, other_test = trained("test", timestamp_E=time, item_E=other_items)
   *_, other_order = trained("order", timestamp_E=moved)
-  jax.tree.map(np.testing.assert_array_equal, stored, same)
-  jax.tree.map(np.testing.assert_array_equal, stored, other_test)
+  jax.tree.map(np.testing.assert_array_equal, timed, other_test)
   table = lambda params: params["tokens"]["embedding"]
-  assert np.abs(table(stored) - table(other_order)).max() > 1e-6
+  assert np.abs(table(timed) - table(other_order)).max() > 1e-6
+
+
+def test_without_timestamps_the_order_of_the_rows_means_nothing(
+  trained, small_data, rng, capsys
+):
+  order = rng.permutation(len(small_data.user_E))
+  *_, stored = trained("stored")
+  assert "histories: in no order, as" in capsys.readouterr().out
+  *_, moved = trained(
+    "moved",
+    user_E=small_data.user_E[order],
+    item_E=small_data.item_E[order],
+    split_E=small_data.split_E[order],
+  )
+  jax.tree.map(np.testing.assert_array_equal, stored, moved)
 
 
 def test_without_a_modality_there_are_no_rec_ids(tmp_path):

@@ -4,6 +4,7 @@ import os
 import platform
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -35,3 +36,18 @@ def machine_facts(small: bool) -> dict[str, Any]:
     if module in sys.modules:
       facts[module] = sys.modules[module].__version__
   return facts
+
+
+def peak_bytes() -> int:
+  """The most memory that this process has had.
+
+  Not getrusage where there is better: a new process inherits its number.
+  """
+  status = Path("/proc/self/status")
+  if status.is_file():
+    (line,) = (x for x in status.read_text().splitlines() if "VmHWM" in x)
+    return 1024 * int(line.split()[1])
+  import resource
+
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  return peak if sys.platform == "darwin" else 1024 * peak

@@ -18,7 +18,6 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -28,6 +27,7 @@ import numpy as np
 from experiments.benchmarks import graph
 from experiments.benchmarks.graph import Size, made_up_interactions
 from experiments.benchmarks.harness import Contestant, Run, main, timed
+from experiments.benchmarks.machine import peak_bytes
 from experiments.benchmarks.models_torch import TorchLightGCN
 from mmgrec_jax import config as configs
 from mmgrec_jax.data.dataset import TRAIN, Dataset
@@ -209,21 +209,6 @@ def memory_of_one(name: str, small: bool) -> dict[str, float]:
     "process_before_gib": before / 2**30,
     "process_gib": peak_bytes() / 2**30,
   }
-
-
-def peak_bytes() -> int:
-  """The most memory that this process has had.
-
-  Not getrusage where there is better: a new process inherits its number.
-  """
-  status = Path("/proc/self/status")
-  if status.is_file():
-    (line,) = (x for x in status.read_text().splitlines() if "VmHWM" in x)
-    return 1024 * int(line.split()[1])
-  import resource
-
-  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-  return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def memory_of_all(run: Run) -> None:

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks.graph import Size
-from experiments.benchmarks.models import Case, made_up_data, peak_bytes
+from experiments.benchmarks.machine import peak_bytes
+from experiments.benchmarks.models import Case, made_up_data
 from experiments.benchmarks.scale_in_shape import settings
 from mmgrec_jax import pipeline
 from mmgrec_jax.data.dataset import TRAIN, Rows

@@ -9,7 +9,6 @@ that still have children.
 
 import collections
 import contextlib
-import math
 import multiprocessing
 import sys
 import tempfile
@@ -24,6 +23,7 @@ import numpy as np
 
 from experiments.benchmarks import report
 from experiments.benchmarks.harness import Contestant, Run, main
+from experiments.benchmarks.machine import peak_bytes
 from mmgrec_jax.decoding.trie import build_trie
 from mmgrec_jax.recid.assign import (
   RecIds,
@@ -137,20 +137,8 @@ FORMS: dict[str, Callable[[RecIds], Form]] = {
 }
 
 
-def peak_mb() -> float | None:
-  """This process's largest resident size so far; None if there is no /proc.
-
-  Not ru_maxrss: that one starts at the size of the parent process.
-  """
-  status = Path("/proc/self/status")
-  if not status.is_file():
-    return None
-  line = next(x for x in status.read_text().splitlines() if "VmHWM" in x)
-  return int(line.split()[1]) / 1024
-
-
 def forget_peak() -> None:
-  """Sets that back to the present size, where the kernel lets it."""
+  """Sets `peak_bytes` back to the present size, where the kernel lets it."""
   with contextlib.suppress(OSError):
     Path("/proc/self/clear_refs").write_text("5")
 
@@ -160,12 +148,12 @@ def build_cost(name: str, path: Path) -> dict[str, Any]:
   rec_ids = load_rec_ids(path)
   jnp.zeros(1).block_until_ready()  # JAX's own start
   forget_peak()  # that of reading and checking
-  before, start = peak_mb(), time.perf_counter()
+  before, start = peak_bytes(), time.perf_counter()
   form = FORMS[name](rec_ids)
-  seconds, after = time.perf_counter() - start, peak_mb()
+  seconds, after = time.perf_counter() - start, peak_bytes()
   return {
     "build_seconds": seconds,
-    "build_peak_mb": after - before if after and before else None,
+    "build_peak_mb": (after - before) / 2**20,
     "mask_bytes": form.mask_bytes,
     "catalogue_bytes": form.catalogue_bytes,
   }
@@ -185,10 +173,9 @@ def build_costs(rec_ids: RecIds) -> dict[str, dict[str, Any]]:
 
 def print_costs(costs: dict[str, dict[str, Any]]) -> None:
   for name, cost in costs.items():
-    peak = cost["build_peak_mb"]
     print(
       f"  {name}: built in {cost['build_seconds']:.2f} s,"
-      f" +{math.nan if peak is None else peak:.0f} MB at its peak; masks"
+      f" +{cost['build_peak_mb']:.0f} MB at its peak; masks"
       f" {cost['mask_bytes'] / 1e6:.2f} MB, rows of items"
       f" {cost['catalogue_bytes'] / 1e6:.2f} MB",
       flush=True,

@@ -22,7 +22,7 @@ from experiments.benchmarks.harness import Contestant, Run, main
 from experiments.benchmarks.train_step_sides import Batch, Sizes, TorchSide
 from experiments.convert_torch import convert
 from mmgrec_jax.models.generator import Generator
-from mmgrec_jax.training.generating import GeneratorData
+from mmgrec_jax.training.generating import GeneratorData, init_params
 
 FULL = Sizes(
   *(86_483, 2_048, 254, 64, 4, 2, 32), {1: 256, 4: 256, 16: 64, 32: 32}, 1_000
@@ -133,7 +133,7 @@ def measure(run: Run) -> None:
   batches = {
     T: sides.draw_batch(sizes, B, T) for T, B in sizes.histories.items()
   }
-  params = sides.make_params(model, data)
+  params = init_params(model, data.vectors, jax.random.key(0))
   step = lambda model, T: sides.our_step(model, params, data, batches[T])
   # Kept for the last case: compiled once.
   ours = {T: step(model, T) for T in batches}

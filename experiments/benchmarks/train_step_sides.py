@@ -101,15 +101,6 @@ def make_model(sizes: Sizes) -> Generator:
   )
 
 
-def make_params(model: Generator, data: GeneratorData):
-  """At random, as at the start of a training."""
-  tokens = jnp.zeros((1, 1, LEVELS), jnp.int32)
-  init = jax.jit(functools.partial(model.init, train=False))
-  return init(
-    jax.random.key(0), data.vectors, tokens[0, 0, :1], tokens[0], tokens
-  )["params"]
-
-
 def our_step(
   model: Generator, params, data: GeneratorData, batch: Batch
 ) -> Callable[[], float]:

@@ -11,6 +11,7 @@ from mmgrec_jax.graph import Graph
 from mmgrec_jax.models.collaborative import bpr_loss
 from mmgrec_jax.models.graph_rqvae import RQVAE, GraphEncoder
 from mmgrec_jax.training import parallel, quantizing
+from mmgrec_jax.training.collaborative import draw_triples
 from mmgrec_jax.training.loop import Task
 from mmgrec_jax.training.state import (
   TrainState,
@@ -105,15 +106,12 @@ def embedding_task(
   def step(state, data, planned, key, *, axis_name=None):
     negative_key, dropout_key, rqvae_key = jax.random.split(key, 3)
     edge_B = planned[state.step % steps]
-    known = data.interactions
-    user_B, positive_B = known.user_E[edge_B], known.item_E[edge_B]
-    negative_BxJ = sampling.sample_unseen(
-      negative_key, known, jnp.repeat(user_B, settings.negatives)
-    ).reshape(len(edge_B), settings.negatives)
-    real_B, user_B, positive_B, negative_BxJ = (
-      parallel.my_share(a, axis_name)
-      for a in (edge_B >= 0, user_B, positive_B, negative_BxJ)
+    triples = draw_triples(
+      negative_key, data.interactions, edge_B, settings.negatives
     )
+    triples = jax.tree.map(lambda a: parallel.my_share(a, axis_name), triples)
+    user_B, real_B = triples.user_B, triples.real_B
+    positive_B, negative_BxJ = triples.positive_B, triples.negative_BxJ
     graph = data.graph
     sample_key = jax.random.fold_in(key, 3)
     if settings.fan_out:

@@ -21,7 +21,11 @@ def get_config(preset: str = "") -> configs.Config:
         "Last.FM-2K with features is published as Zenodo record 15403972"
       ),
       "generator": {"history_length": 24},
-      "models": {"grcn": {"optimizer": {"learning_rate": 2e-3}}},
+      "models": {
+        "mf": {"l2": 0.15},
+        "vbpr": {"l2": 0.15},
+        "grcn": {"optimizer": {"learning_rate": 2e-3}},
+      },
     },
     preset,
   )

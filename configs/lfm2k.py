@@ -23,6 +23,7 @@ def get_config(preset: str = "") -> configs.Config:
       "generator": {"history_length": 24},
       "models": {
         "mf": {"l2": 0.15},
+        "ngcf": {"l2": 0.15},
         "vbpr": {"l2": 0.15},
         "grcn": {"optimizer": {"learning_rate": 2e-3}},
       },

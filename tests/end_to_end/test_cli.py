@@ -159,7 +159,7 @@ def test_the_papers_gcn_can_be_the_embedding(tmp_path):
     "synthetic.py:embedding=gcn", f"--workdir={workdir}", settings=settings
   )
   assert done.returncode == 0, done.stderr
-  stages = {"embed", "rqvae", "generate", "ease", "evaluate"}
+  stages = {"embed", "rqvae", "generate", "ease", "rescore", "evaluate"}
   assert results(workdir)["seconds"].keys() == stages
 
 

@@ -55,9 +55,10 @@ def test_a_stopped_test_leaves_no_run_behind(tmp_path):
     stderr=subprocess.PIPE,
     text=True,
   )
-  children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-  while not (out / "whole.log").exists() or not children.read_text():
+  log = out / "whole.log"
+  while not log.exists() or not log.stat().st_size:  # the run has begun
     assert process.poll() is None
+  children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
   (child,) = children.read_text().split()
   process.terminate()
   _, said = process.communicate()

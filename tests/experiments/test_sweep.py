@@ -164,7 +164,8 @@ def test_a_failed_trial_counts_and_comes_last(tmp_path):
     ["0.2500", "0.1250", "2", "7"],
     ["failed", "failed", "1", "-"],
   ]
-  assert text.rstrip().endswith("--config.model.l2=3")
+  workdir = f"--workdir=runs/{planned[2].folder.name}"
+  assert text.rstrip().endswith(f"--config.model.l2=3 {workdir}")
 
 
 def test_a_grid_is_every_combination_once():

@@ -14,7 +14,7 @@ from mmgrec_jax.evaluation.ranking import Ranker, shuffled
 from mmgrec_jax.serving.recommendation import Catalogue, Recommendation
 from mmgrec_jax.serving.systems import fold_in, mean_of_rows, system_of
 from mmgrec_jax.serving.trained import Trained, open_workdir
-from mmgrec_jax.stages.rankers import reads_in_time
+from mmgrec_jax.stages.rankers import histories, reads_in_time
 from mmgrec_jax.training import parallel
 
 
@@ -34,10 +34,9 @@ class Recommender:
     self.data: Dataset = run.data
     self._config = run.config
     self.system = system_of(run)
-    in_time = reads_in_time(run.config, self.data)
-    rows_of = self.data.rows_newest_first if in_time else self.data.rows
-    self.seen_rows = rows_of(None if seen == "all" else TRAIN)
-    if not in_time:
+    split = None if seen == "all" else TRAIN
+    self.seen_rows = histories(run.config, self.data, split)
+    if not reads_in_time(run.config, self.data):
       self.seen_rows = shuffled(self.seen_rows, run.config.seed)
     rec_ids = self.system.rec_ids
     self.catalogue = Catalogue(

@@ -44,11 +44,12 @@ def reads_in_time(config: Config, data: Dataset) -> bool:
   return wanted and data.timestamp_E is not None
 
 
-def histories(config: Config, data: Dataset) -> Rows:
-  """Training items by user, in the order that `history_order` wants."""
+def histories(config: Config, data: Dataset, split: int | None = TRAIN) -> Rows:
+  """A split's items by user, in the order that `history_order` wants; None:
+  all items."""
   if reads_in_time(config, data):
-    return data.rows_newest_first(TRAIN)
-  return data.rows(TRAIN)
+    return data.rows_newest_first(split)
+  return data.rows(split)
 
 
 class Search(NamedTuple):

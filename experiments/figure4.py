@@ -89,7 +89,8 @@ def summarise(
       scores = [test[line][METRIC] for test in of_seeds if line in test]
       if scores:
         of_line = panels[point.panel].setdefault(line, {})
-        of_line[point.value] = compare_report.over_seeds(scores)
+        # A string, as JSON makes of it.
+        of_line[str(point.value)] = compare_report.over_seeds(scores)
   dataset = next(iter(by_row.values()))[0]["dataset"]
   return {"dataset": dataset, "metric": METRIC, "panels": panels}
 
@@ -104,7 +105,7 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
         compare_report.mean_and_sd(of_line[value], ".4f")
         if value in of_line
         else "not run"
-        for value in VALUES[panel]
+        for value in map(str, VALUES[panel])
       ]
       table.append([line, *cells])
     text += [*compare_report.lines_of(table), ""]
@@ -120,7 +121,7 @@ def plot(summary: Mapping[str, Any], path: Path) -> None:
     axes_P, summary["panels"].items(), strict=True
   ):
     for line, of_line in lines.items():
-      places = [VALUES[panel].index(value) for value in of_line]
+      places = [VALUES[panel].index(int(value)) for value in of_line]
       means = [score["mean"] for score in of_line.values()]
       spread = [score["sd"] or 0.0 for score in of_line.values()]
       axes.errorbar(places, means, spread, marker="o", capsize=3, label=line)

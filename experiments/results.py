@@ -2,13 +2,13 @@
 
 Command: python -m experiments.results --out=runs/tables
 
-OUT is that of the tables or of the benchmarks. What table2.json to table5.json
-and coldstart.json in it say of a data set, and generate.json, figure5.json, …
-of a backend (`cpu`, `gpu`), takes the place of what docs/results has of it;
-then README's tables are written anew from all that is there, each between the
-lines `<!-- NAME PART -->` and `<!-- end -->`. PART is the data set or backend;
-NAME is a file's, or `ablations`: the beams of tables 3 to 5. The picture of
-figure5 is kept, too.
+OUT is that of the tables or of the benchmarks. What table2.json to table5.json,
+figure4.json and coldstart.json in it say of a data set, and generate.json,
+figure5.json, … of a backend (`cpu`, `gpu`), takes the place of what
+docs/results has of it; then README's tables are written anew from all that is
+there, each between the lines `<!-- NAME PART -->` and `<!-- end -->`. PART is
+the data set or backend; NAME is a file's, or `ablations`: the beams of tables 3
+to 5. The pictures of figures 4 and 5 are kept, too.
 Exit codes: 0 done, 2 a table cannot be written.
 """
 
@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import coldstart, compare_report, runs
+from experiments import coldstart, compare_report, figure4, runs
 from experiments.benchmarks import report
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.files import AGAIN, read_json
@@ -29,7 +29,7 @@ README = Path("README.md")
 KEPT = Path("docs/results")
 ABLATIONS = ("table3", "table4", "table5")
 BENCHMARKS = ("generate", "figure5", "train_step", "graph", "evaluate")
-SOURCES = ("table2", *ABLATIONS, "coldstart", *BENCHMARKS)
+SOURCES = ("table2", *ABLATIONS, "figure4", "coldstart", *BENCHMARKS)
 # Source -> data set or backend -> what its JSON file holds of it.
 Results = Mapping[str, Mapping[str, Any]]
 _BLOCK = re.compile(r"(<!-- (\w+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -85,6 +85,8 @@ def table_of(name: str, part: str, results: Results) -> str:
     return report.to_markdown(found[0])
   if name == "coldstart":
     return coldstart.to_markdown(part, found[0])
+  if name == "figure4":
+    return figure4.to_markdown(found[0])
   summary = beams_alone(found) if name == "ablations" else found[0]
   return compare_report.to_markdown(summary, costs=False)
 
@@ -97,6 +99,19 @@ def beams_alone(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
       if row.endswith("generator"):
         systems[row] = found
   return {"dataset": summaries[0]["dataset"], "systems": systems, "tests": {}}
+
+
+def keep_pictures(found: Results, out: Path) -> None:
+  """Those of figures 4 and 5; a benchmark's has no backend in its name."""
+  made = {
+    f"figure4-{name}": f"figure4-{name}" for name in found.get("figure4", ())
+  }
+  made |= {
+    f"figure5-{backend}": "figure5" for backend in found.get("figure5", ())
+  }
+  for kept, picture in made.items():
+    if (out / f"{picture}.png").is_file():
+      shutil.copyfile(out / f"{picture}.png", KEPT / f"{kept}.png")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -116,10 +131,7 @@ def main(argv: Sequence[str]) -> None:
     for source in found:
       as_json = json.dumps(kept[source], indent=1) + "\n"
       (KEPT / f"{source}.json").write_text(as_json, encoding="utf-8")
-    picture = given.out / "figure5.png"
-    if picture.is_file():
-      for backend in found.get("figure5", ()):
-        shutil.copyfile(picture, KEPT / f"figure5-{backend}.png")
+    keep_pictures(found, given.out)
     README.write_text(text, encoding="utf-8")
   except (UserError, OSError) as error:
     print(f"error: {error}", file=sys.stderr)

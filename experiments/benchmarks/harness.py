@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments import runs
 from experiments.benchmarks import report
 from experiments.benchmarks.machine import machine_facts
 from mmgrec_jax.errors import UserError
@@ -218,18 +219,18 @@ def main(
   parser.add_argument("--small", action="store_true", help="tiny, to try it")
   parser.add_argument("--pass", dest="only", help=argparse.SUPPRESS)
   flags = parser.parse_args()
-  if flags.only:
-    try:
+  try:
+    if flags.only:
       _child(measure, flags.only == ONE_THREAD, flags.small, flags.out)
-    except UserError as error:
-      sys.exit(str(error))
-    return
+      return
+    runs.make_folder(flags.out)
+  except UserError as error:
+    sys.exit(str(error))
   module = f"experiments.benchmarks.{name}"
   passes = {ALL_CORES: _pass(ALL_CORES, module, flags.small)}
   if passes[ALL_CORES]["machine"]["backend"] == "cpu":
     passes = {ONE_THREAD: _pass(ONE_THREAD, module, flags.small)} | passes
   merged = report.merge(passes)
-  flags.out.mkdir(parents=True, exist_ok=True)
   path = flags.out / f"{name}.json"
   path.write_text(json.dumps(merged, indent=1) + "\n")
   report.print_table(merged)

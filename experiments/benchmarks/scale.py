@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments import runs
 from experiments.benchmarks import report
 from mmgrec_jax.errors import UserError
 
@@ -119,15 +120,15 @@ def main() -> None:
   parser.add_argument("--small", action="store_true", help="tiny, to try it")
   parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
   flags = parser.parse_args()
-  if flags.part:
-    try:
+  try:
+    if flags.part:
       in_this_process(flags.part, flags.small, flags.out)
-    except UserError as error:
-      sys.exit(str(error))
-    return
+      return
+    runs.make_folder(flags.out)
+  except UserError as error:
+    sys.exit(str(error))
   merged: dict[str, Any] = {"small": flags.small}
   merged |= {name: run_part(name, flags.small) for name in PARTS}
-  flags.out.mkdir(parents=True, exist_ok=True)
   path = flags.out / "scale.json"
   path.write_text(json.dumps(merged, indent=1) + "\n")
   print_memory(merged["in shape"])

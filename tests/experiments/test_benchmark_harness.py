@@ -1,9 +1,10 @@
 import itertools
+import sys
 
 import numpy as np
 import pytest
 
-from experiments.benchmarks import harness, report
+from experiments.benchmarks import harness, report, scale
 from experiments.benchmarks.harness import Contestant, Run
 from mmgrec_jax.errors import UserError
 
@@ -68,6 +69,23 @@ def test_a_missing_rival_is_left_out_aloud(run, capsys):
   assert run.left_out == ["no_such_module"]
   assert "pip install 'mmgrec-jax[bench]'" in capsys.readouterr().out
   assert run.optional("json") is not None
+
+
+@pytest.mark.parametrize(
+  "command", [lambda: harness.main("trie", lambda run: None), scale.main]
+)
+def test_a_folder_that_cannot_be_is_refused_before_anything_is_measured(
+  command, tmp_path, monkeypatch
+):
+  taken = tmp_path / "taken"
+  taken.write_text("a file")
+  monkeypatch.setattr(sys, "argv", ["benchmark", f"--out={taken}"])
+  measured = []
+  monkeypatch.setattr(harness, "_pass", lambda *given: measured.append(given))
+  monkeypatch.setattr(scale, "run_part", lambda *given: measured.append(given))
+  with pytest.raises(SystemExit, match="taken: cannot be a folder"):
+    command()
+  assert not measured
 
 
 def test_one_thread_is_the_headline_when_there_is_one():

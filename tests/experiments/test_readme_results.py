@@ -121,6 +121,28 @@ def test_the_picture_of_a_benchmark_comes_along(kept, tmp_path):
   assert "| 5405 items " in (tmp_path / "README.md").read_text()
 
 
+def test_figure_4_is_a_table_and_a_picture_of_each_data_set(tmp_path):
+  score = {"mean": 0.25, "sd": None, "values": [0.25]}
+  panels = {"layers": {"mmgrec": {"1": score, "4": score}}, "heads": {}}
+  tiny = {"dataset": {"name": "tiny"}, "panels": panels}
+  (tmp_path / "figure4.json").write_text(json.dumps({"synthetic": tiny}))
+  (tmp_path / "figure4-synthetic.png").write_bytes(b"a picture")
+  (tmp_path / "README.md").write_text(
+    "<!-- figure4 synthetic -->\n<!-- end -->"
+  )
+  done = call(tmp_path, tmp_path)
+  assert done.returncode == 0, done.stderr
+  picture = tmp_path / results.KEPT / "figure4-synthetic.png"
+  assert picture.read_bytes() == b"a picture"
+  (row,) = [
+    line
+    for line in (tmp_path / "README.md").read_text().splitlines()
+    if line.startswith("| mmgrec")
+  ]
+  cells = [cell.strip() for cell in row.split("|")[2:-1]]
+  assert cells == ["0.2500", "not run", "not run", "0.2500"]
+
+
 def test_what_a_table_needs_is_missing_and_nothing_is_changed(tmp_path):
   (tmp_path / "table2.json").write_text('{"datasets": {}}')
   text = "<!-- table2 lfm2k -->\nold\n<!-- end -->\n"

@@ -10,6 +10,7 @@ from scipy import sparse
 
 from mmgrec_jax.data.dataset import TEST, TRAIN, VALID, Dataset
 from mmgrec_jax.data.features import normalise_features
+from mmgrec_jax.errors import UserError
 from mmgrec_jax.evaluation.evaluate import countable_users, score_lists
 from mmgrec_jax.serving.recommendation import Recommendation
 from mmgrec_jax.serving.recommender import Recommender
@@ -40,12 +41,22 @@ def hold_out(data: Dataset, share: float, seed: int) -> Held:
   """Takes a share of the items and of the users out, drawn at random.
 
   Users who have no training item left are new as well.
+
+  Raises:
+    UserError: that is none or all of them.
   """
   rng = np.random.default_rng(seed)
-  drawn = lambda n: np.isin(
-    np.arange(n), rng.choice(n, round(share * n), replace=False)
-  )
-  item_I, user_U = drawn(data.n_items), drawn(data.n_users)
+
+  def drawn(what: str, n: int) -> np.ndarray:
+    count = round(share * n)
+    if not 0 < count < n:
+      raise UserError(
+        f"--share={share}: that is {count} of {n:,} {what}; some must be held"
+        " out, and some left."
+      )
+    return np.isin(np.arange(n), rng.choice(n, count, replace=False))
+
+  item_I, user_U = drawn("items", data.n_items), drawn("users", data.n_users)
   known_E = ~item_I[data.item_E]
   trained_E = known_E & (data.split_E == TRAIN)
   user_U |= np.bincount(data.user_E[trained_E], minlength=data.n_users) == 0

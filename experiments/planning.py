@@ -33,8 +33,8 @@ def plan_runs(
     out: runs are in OUT/<row>-<seed>.
 
   Raises:
-    UserError: no such config file or setting, a bad value, or a folder with
-      other settings or data.
+    UserError: no such config file, setting or data, a bad value, or a folder
+      with other settings or data.
   """
   if ":" in file:
     raise UserError(f"--config={file}: no colon here; --models picks systems.")
@@ -68,7 +68,7 @@ def plan_runs(
       run = Run(row, system, seed, out / f"{row}-{seed}", arguments, own)
       config = read_config(arguments)
       check_folder(run.folder, config)
-      check_data(run.folder, config, fingerprints)
+      check_data(run, config, fingerprints)
       runs.append(run)
   return runs
 
@@ -140,27 +140,28 @@ def check_folder(folder: Path, config: configs.Config) -> None:
     )
 
 
-def check_data(
-  folder: Path, config: configs.Config, known: dict[str, str]
-) -> None:
+def check_data(run: Run, config: configs.Config, known: dict[str, str]) -> None:
   """Nor must one with a run on other data than is there now.
+
+  Of data that is gone, what is finished still makes a table.
 
   Args:
     known: fingerprints of the data sets that were read; what is read is added.
   """
-  file = folder / "dataset.json"
+  file = run.folder / "dataset.json"
   synthetic = config.data == "synthetic"
-  if not file.is_file() or not (synthetic or Path(config.data).is_dir()):
+  gone = not synthetic and not (config.data and Path(config.data).is_dir())
+  if run.finished if gone else not file.is_file():
     return
   key = configs.to_json(config.synthetic) if synthetic else config.data
   if key not in known:
     from mmgrec_jax.stages.load import find_data  # with JAX
 
-    known[key] = find_data(config).fingerprint
+    known[key] = find_data(config).fingerprint  # or says what is gone
   there = read_json(file, AGAIN, {"fingerprint": str})["fingerprint"]
   if there != known[key]:
     raise UserError(
-      f"{folder} holds a run on other data than {config.data} is now"
+      f"{run.folder} holds a run on other data than {config.data} is now"
       f" ({there} there, {known[key]} now). Give another --out, or delete that"
       " folder."
     )

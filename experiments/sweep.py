@@ -73,6 +73,8 @@ def chosen_space(
       raise UserError(f"{key} stands in --set and in --config.{key}.")
     if key == SPLITS:
       raise UserError(f"--set {key}: a sweep never looks at the test split.")
+    if key in space:
+      raise UserError(f"--set {key} is there twice: give all VALUES in one.")
     space[key] = values
   return space
 

@@ -111,7 +111,8 @@ def data_sets(
   """Those of a command with --datasets and --out.
 
   Raises:
-    UserError: there is no such config file, or one is there twice.
+    UserError: there is no such config file, or one is there twice, or has two
+      folders.
   """
   chosen = {}
   for one in given.datasets.split(","):
@@ -126,6 +127,11 @@ def data_sets(
       raise UserError(
         f"--datasets: {name} is there twice; give the other a config file of"
         f" its own, a copy of {file}."
+      )
+    if folder and "data" in settings:
+      raise UserError(
+        f"--datasets={name}={folder} and --config.data={settings['data']}: give"
+        " one of them."
       )
     # Without a folder, the file says where the data is.
     own = {**settings, "data": folder} if folder else dict(settings)

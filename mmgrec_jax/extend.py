@@ -40,8 +40,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     type=float,
     default=1.0,
     help="vectors of new items times this: above 1, they are recommended more"
-    " often among all, at the cost of known ones; among themselves they stay in"
-    " the same order; default 1",
+    " often among all, at the cost of known ones; default 1",
   )
   return parser.parse_args(argv)
 

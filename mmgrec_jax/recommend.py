@@ -56,7 +56,8 @@ def new_parser(command: str, doc: str | None) -> argparse.ArgumentParser:
     choices=("all", "train"),
     default="all",
     help="what is read of a user and not recommended: all the data set has, or"
-    " its training part, as in the evaluation",
+    " its training part, as in the evaluation (which may leave validation's"
+    " items out besides)",
   )
   return out
 

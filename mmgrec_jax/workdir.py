@@ -17,6 +17,9 @@ from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.files import read_json, write_text
 
+# What a run that was extended has in the place of results.json.
+EXTENDED = "extended.json"
+
 
 class Workdir:
   """Pins one configuration and one data set to a folder.
@@ -26,7 +29,8 @@ class Workdir:
     rehearse: takes the place of training in a dry run, else None.
 
   Raises:
-    UserError: the folder belongs to other settings or other data.
+    UserError: the folder belongs to other settings or other data, or to a run
+      that was extended.
   """
 
   def __init__(
@@ -39,6 +43,12 @@ class Workdir:
   ):
     self.path = Path(path)
     self.tensorboard, self.rehearse = tensorboard, rehearse
+    if (self.path / EXTENDED).is_file():
+      # It may have been trained on what is this data's test split.
+      raise UserError(
+        f"{self.path} holds a run that was extended to this data, not one that"
+        " was trained on it; give another --workdir."
+      )
     try:
       (self.path / "embed").mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,4 +1,5 @@
 import importlib.util
+import math
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,10 @@ def test_a_wrong_key_or_type_names_the_fix(key, value, says):
     ("embed.fan_out", (10,), r"each of the 2 layers, such as \(10, 10\)"),
     ("embed.fan_out", (10, 0), "needs a number of neighbours"),
     ("evaluation.cutoffs", (5, 20), "must hold 10"),
+    ("evaluation.cutoffs", (10.5, 10), "needs whole numbers"),
+    ("generator.optimizer.learning_rate", math.inf, "inf is out of range"),
+    ("recid.min_r2", math.nan, "nan is out of range"),
+    ("system", "mf", "as in --config=FILE:itemknn or .*:embedding=gcn"),
     ("evaluation.beam_width", 20, "at least the largest"),
     ("evaluation.splits", ("test",), r"it is \('valid', 'test'\) or"),
   ],

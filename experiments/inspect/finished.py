@@ -9,6 +9,7 @@ from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.serving.trained import Trained
 from mmgrec_jax.stages.results import ranker_of, read_per_user, read_results
+from mmgrec_jax.workdir import EXTENDED
 
 
 class Finished(NamedTuple):
@@ -48,6 +49,11 @@ def read_finished(run: Trained) -> Finished:
   if "generator" not in run.config:
     raise UserError(
       f"{folder}: {run.config.system} has no generator to look into."
+    )
+  if (folder / EXTENDED).is_file():
+    raise UserError(
+      f"{folder}: a run that was extended has no evaluation to look into; give"
+      " the folder of the one that it was made from."
     )
   results = read_results(run.config, folder)
   split = run.config.evaluation.splits[-1]

@@ -1,6 +1,7 @@
 """The checks on what a person sets."""
 
 import difflib
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -126,7 +127,7 @@ def _check_ranges(values: dict) -> None:
     if key.startswith("recid.min_"):
       low_enough = True  # a floor may be anything; R^2 can be negative
     too_high = (is_share and value >= 1) or (is_mix and value > 1)
-    if not low_enough or too_high:
+    if not low_enough or too_high or not math.isfinite(value):
       raise UserError(f"config.{key} = {value} is out of range.")
     if name == "seed" and value >= 2**31:
       raise UserError(f"config.{key} = {value}: the largest is {2**31 - 1}.")
@@ -168,8 +169,13 @@ def _check_model(config: Config) -> None:
 
 def _check_evaluation(config: Config) -> None:
   chosen = config.evaluation
-  if not chosen.cutoffs or min(chosen.cutoffs) < 1:
-    raise UserError("config.evaluation.cutoffs needs numbers of 1 or more.")
+  if not chosen.cutoffs or not all(
+    isinstance(k, int) and k >= 1 for k in chosen.cutoffs
+  ):
+    raise UserError(
+      f"config.evaluation.cutoffs = {chosen.cutoffs!r}: it needs whole numbers"
+      " of 1 or more."
+    )
   if 10 not in chosen.cutoffs:
     raise UserError("config.evaluation.cutoffs must hold 10, the headline.")
   if chosen.splits not in (("valid",), ("valid", "test")):
@@ -211,7 +217,7 @@ def _check_blocks(config: Config) -> None:
     raise UserError(
       f"config.system = {config.system!r}, config.embedding = {embedding!r}:"
       f" choose these after the colon, as in --config=FILE:{SYSTEMS[0]} or"
-      f" --config=FILE:embedding={SYSTEMS[0]}."
+      f" --config=FILE:embedding={EMBEDDINGS[0]}."
     )
 
 

@@ -135,6 +135,8 @@ class Dataset:
     if self.timestamp_E is not None:
       arrays.append(self.timestamp_E)
     digest.update(json.dumps(sorted(self.features)).encode())
+    if not self.features and self.n_items > self.item_E.max() + 1:
+      digest.update(str(self.n_items).encode())  # none of the arrays tells it
     for array in arrays:
       digest.update(str((array.shape, array.dtype.str)).encode())
       digest.update(np.ascontiguousarray(array).tobytes())

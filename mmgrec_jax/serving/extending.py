@@ -18,19 +18,14 @@ from mmgrec_jax.recid.assign import RecIds, load_rec_ids, save_rec_ids
 from mmgrec_jax.recid.extend import later_rec_ids
 from mmgrec_jax.serving.recommendation import rows_by_id
 from mmgrec_jax.serving.systems import fold_in, mean_of_rows
-from mmgrec_jax.serving.trained import (
-  EXTENDED,
-  Trained,
-  best_of,
-  vectors_file,
-)
+from mmgrec_jax.serving.trained import Trained, best_of, vectors_file
 from mmgrec_jax.serving.unseen import learn_map
 from mmgrec_jax.stages.content import save_content
 from mmgrec_jax.stages.embed import build_rqvae
 from mmgrec_jax.stages.item_item import read_matrix
 from mmgrec_jax.stages.load import normalised_features
 from mmgrec_jax.stages.vectors import VECTORS, read_vectors
-from mmgrec_jax.workdir import Workdir
+from mmgrec_jax.workdir import EXTENDED, Workdir
 
 # Whose checkpoints go along.
 STAGES = ("generate", "embed/rqvae")
@@ -49,8 +44,8 @@ def extend(
   """Writes a workdir that recommends for `data` as the run does for its own.
 
   What the run knows keeps its vectors and Rec-IDs. New items have vectors
-  mapped from their features, and Rec-IDs by the run's quantizer. New users have
-  vectors folded in from their training items.
+  mapped from their features, and Rec-IDs by the run's quantizer. New users, and
+  those who had no training item, have vectors folded in from those of now.
 
   Args:
     data: has the run's items, and more; `place` is its folder.
@@ -203,9 +198,10 @@ def later_vectors(
     about["known_are_longer"] = length(h_item[from_I]) / length(h_new)
     h_item[new_I] = boost * h_new
   h_user = trained["user"][np.maximum(match.user_U, 0)]
-  new_U = match.user_U < 0
+  train = run.data.rows(TRAIN)
+  # Whom the run knows, but had no training item of, has an untrained vector.
+  new_U = (match.user_U < 0) | (train.lengths == 0)[np.maximum(match.user_U, 0)]
   if new_U.any():
-    train = run.data.rows(TRAIN)
     fold_DxD = fold_in(trained["user"], trained["item"], train)
     mean_UxD = mean_of_rows(h_item, data.rows(TRAIN))
     h_user[new_U] = (mean_UxD @ fold_DxD)[new_U]

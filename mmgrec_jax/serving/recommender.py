@@ -61,7 +61,7 @@ class Recommender:
       workdir: its folder.
       data: the data set's folder; default: where the run found it.
       seen: what is read of a user and never recommended: 'all' interactions
-        that the data set has, or those of 'train', as the evaluation does.
+        that the data set has, or those of 'train', as in the evaluation.
 
     Raises:
       UserError: the run is not finished, or the data set is another one.
@@ -120,6 +120,8 @@ class Recommender:
       UserError: as of `recommend`, or a history is empty.
     """
     found = self.catalogue.history_rows(histories)
+    if not found:
+      return []
     offset = np.cumsum([0, *map(len, found)])
     rows = Rows(offset.astype("i4"), np.concatenate(found).astype("i4"))
     params = self._limited(k, exclude, only)

@@ -17,9 +17,7 @@ from mmgrec_jax.stages import generate, load, rankers, rescoring
 from mmgrec_jax.stages.vectors import VECTORS, read_vectors
 from mmgrec_jax.training.checkpoint import Checkpoints
 from mmgrec_jax.training.generating import init_params
-
-# What a run that was extended has in the place of results.json.
-EXTENDED = "extended.json"
+from mmgrec_jax.workdir import EXTENDED
 
 
 class Trained(NamedTuple):

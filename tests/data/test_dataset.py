@@ -64,6 +64,13 @@ def test_fingerprint_sees_a_changed_feature(small_data):
   assert other.fingerprint != small_data.fingerprint
 
 
+def test_fingerprint_sees_an_item_that_nobody_has_seen(small_data):
+  bare = dataclasses.replace(small_data, features={}, titles=None)
+  item_ids = np.array([*bare.item_ids, "one more"])
+  other = dataclasses.replace(bare, item_ids=item_ids)
+  assert other.fingerprint != bare.fingerprint
+
+
 def test_fingerprint_sees_a_changed_timestamp(small_data):
   time = np.arange(len(small_data.user_E))
   a, b = (

@@ -222,7 +222,12 @@ def test_what_was_made_from_an_unknown_run_is_made_again(extend_once, tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("flag", "says"), [("--share=1", "between 0 and 1"), ("--seeds=0", "1 or")]
+  ("flag", "says"),
+  [
+    ("--share=1", "between 0 and 1"),
+    ("--share=1e-4", "that is 0 of"),
+    ("--seeds=0", "1 or"),
+  ],
 )
 def test_mistakes_are_named(flag, says, tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(ROOT)

@@ -144,7 +144,7 @@ def test_a_folder_with_a_run_on_other_data_does_not_enter_the_table(
   plan_again = lambda: planning.plan_runs(
     str(ROOT / "configs" / "own.py"), settings, variants, [0, 1], tmp_path
   )
-  run, _ = plan_again()
+  run, other = plan_again()
   run.folder.mkdir()
   config = planning.read_config(run.arguments)
   data = find_data(config)
@@ -155,8 +155,13 @@ def test_a_folder_with_a_run_on_other_data_does_not_enter_the_table(
   with pytest.raises(UserError, match="mf-0 holds a run on other data than"):
     plan_again()
   if "synthetic" not in settings["data"]:
-    shutil.rmtree(settings["data"])  # finished runs are enough for a table
-    plan_again()
+    shutil.rmtree(settings["data"])
+    (run.folder / "results.json").write_text("{}")
+    with pytest.raises(UserError, match="No data set at '.*data'"):
+      plan_again()
+    other.folder.mkdir()
+    (other.folder / "results.json").write_text("{}")
+    plan_again()  # finished runs are enough for a table
 
 
 def plan(settings, out):

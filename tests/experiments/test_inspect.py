@@ -11,6 +11,7 @@ from mmgrec_jax.data.dataset import TEST, TRAIN, VALID
 from mmgrec_jax.data.folder import save_dataset
 from mmgrec_jax.decoding.generate import generate
 from mmgrec_jax.decoding.trie import build_trie
+from mmgrec_jax.errors import UserError
 from mmgrec_jax.evaluation.ranking import rank_unseen
 from mmgrec_jax.models.generator import Generator, Vectors
 from mmgrec_jax.recid import neighbours
@@ -237,6 +238,13 @@ def test_the_exact_ranking_leaves_out_what_the_run_left_out(
   assert np.array_equal((items >= 0).sum(axis=1), unseen)
   for user in users:
     assert not set(items[user].tolist()) & set(chosen.of(user).tolist())
+
+
+def test_a_run_that_was_extended_was_not_evaluated(mmgrec_run, tmp_path):
+  (tmp_path / "extended.json").write_text("{}")
+  run = open_workdir(mmgrec_run)._replace(folder=tmp_path)
+  with pytest.raises(UserError, match="extended has no evaluation to look"):
+    finished.read_finished(run)
 
 
 def test_no_users_cannot_be_examined(tmp_path, capsys):

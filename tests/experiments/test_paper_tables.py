@@ -57,7 +57,10 @@ def test_every_variant_is_a_valid_config_of_its_own(
 ):
   monkeypatch.chdir(ROOT)
   variants = {name: row.variant for name, row in tables.TABLES[number].items()}
-  planned = planning.plan_runs("configs/lfm2k.py", {}, variants, [0], tmp_path)
+  data = {"data": str(tmp_path)}
+  planned = planning.plan_runs(
+    "configs/lfm2k.py", data, variants, [0], tmp_path
+  )
   made = [str(planning.read_config(run.arguments)) for run in planned]
   assert len(set(made)) == 3
 
@@ -98,8 +101,9 @@ def test_only_the_papers_own_data_and_settings_count_as_the_same(
     "modalities": one.modalities,
   }
   variants = {"mmgrec": runs.Variant("mmgrec")}
+  data = {"data": str(tmp_path)}
   planned = lambda settings: planning.plan_runs(
-    "configs/kwai.py", settings, variants, [0], tmp_path
+    "configs/kwai.py", data | settings, variants, [0], tmp_path
   )
   changed = tables.changed_settings(planned({}))
   assert "config.generator.batch_size: 3000 there, 32 now" in changed
@@ -119,11 +123,12 @@ def test_settings_that_the_papers_preset_has_not_are_named_too(
 ):
   monkeypatch.chdir(ROOT)
   variants = {name: row.variant for name, row in tables.TABLES[number].items()}
+  data = {"data": str(tmp_path)}
   planned = lambda settings: planning.plan_runs(
-    "configs/lfm2k.py", settings, variants, [0], tmp_path
+    "configs/lfm2k.py", data | settings, variants, [0], tmp_path
   )
   plain = tables.changed_settings(planned({}))
-  given = {"model.users": "graph", "norm_powers": "(0.0,)", "data": "x"}
+  given = {"model.users": "graph", "norm_powers": "(0.0,)"}
   changed = tables.changed_settings(planned(given))
   assert 'config.model.users: null there, "graph" now' in changed
   # These powers are the paper's.
@@ -140,7 +145,7 @@ def test_what_a_row_is_about_is_not_named_as_changed(tmp_path, monkeypatch):
     tables.changed_settings(
       planning.plan_runs(
         "configs/lfm2k.py",
-        {},
+        {"data": str(tmp_path)},
         {name: rows[name].variant for name in names},
         [0],
         tmp_path,
@@ -159,6 +164,11 @@ def test_what_a_row_is_about_is_not_named_as_changed(tmp_path, monkeypatch):
     (["--datasets=synthetic", "--models=hkmeans"], "there are all, hk-means"),
     (["--datasets=synthetic", "--seeds=0"], "how many there are, 1 or more"),
     (["--datasets=own=a,own=b"], "own is there twice; give the other a config"),
+    (
+      ["--datasets=own=a", "--config.data=b"],
+      "own=a and --config.data=b: give",
+    ),
+    (["--datasets=own=nowhere"], "No data set at 'nowhere'"),
   ],
 )
 def test_mistakes_are_named(flags, says, tmp_path, monkeypatch, capsys):

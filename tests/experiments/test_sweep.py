@@ -130,6 +130,7 @@ def test_what_is_fixed_is_not_tried(tmp_path, monkeypatch):
       "never looks at the test split",
     ),
     (["--set", "evaluation.splits=test"], "never looks at the test split"),
+    (["--set", "width=8", "--set", "width=9"], "width is there twice"),
   ],
 )
 def test_mistakes_are_named_before_anything_is_trained(

@@ -4,9 +4,9 @@ import json
 import numpy as np
 import pytest
 
-from mmgrec_jax import Recommender, extend, recommend
-from mmgrec_jax.data.dataset import TRAIN, Dataset
-from mmgrec_jax.data.folder import save_dataset
+from mmgrec_jax import Recommender, extend, pipeline, recommend
+from mmgrec_jax.data.dataset import TEST, TRAIN, Dataset
+from mmgrec_jax.data.folder import load_dataset, save_dataset
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.nn.nearest import SparseRows
 from mmgrec_jax.recid.assign import load_rec_ids
@@ -155,24 +155,48 @@ def test_a_new_item_is_alike_to_those_with_such_features(
       assert (nearest_I[new], nearest_I[rows[n]]) == (rows[n], new)
 
 
-def test_a_new_user_is_someone_new_with_that_history(
-  workdir, more, small_data, tmp_path
-):
-  assert call(workdir, more, tmp_path / "out") == 0
-  after = Recommender.load(tmp_path / "out")
-  vectors = by_id(after)
-  row = after.catalogue.user_row("new_user1")
-  rows = after.seen_rows
+def check_is_someone_new(user, before: Recommender, after: Recommender):
+  """The user's vector is made of the items that they have in training now."""
+  row, rows = after.catalogue.user_row(user), after.data.rows(TRAIN)
   history = after.data.item_ids[
     rows.items[rows.offset[row] : rows.offset[row + 1]]
   ]
-  before = Recommender.load(workdir)
-  h_item = by_id(before)["item"]
+  h_item = by_id(after)["item"]
   mean = np.mean([h_item[str(item)] for item in history], axis=0)
   np.testing.assert_allclose(
-    vectors["user"]["new_user1"], mean @ np.asarray(before.fold), rtol=1e-4,
+    by_id(after)["user"][str(user)], mean @ np.asarray(before.fold), rtol=1e-4,
     atol=1e-5,
   )  # fmt: skip
+
+
+def test_a_new_user_is_someone_new_with_that_history(workdir, more, tmp_path):
+  assert call(workdir, more, tmp_path / "out") == 0
+  check_is_someone_new(
+    "new_user1", Recommender.load(workdir), Recommender.load(tmp_path / "out")
+  )
+
+
+def test_whom_the_run_has_no_training_item_of_is_a_new_user(
+  baseline_runs, more, small_data, tmp_path
+):
+  late = small_data.user_E == 4
+  split_E = np.where(late, TEST, small_data.split_E)
+  run = open_workdir(baseline_runs / "lightgcn")
+  run = run._replace(data=dataclasses.replace(small_data, split_E=split_E))
+  extending.extend(run, load_dataset(more), more, tmp_path / "out")
+  after = Recommender.load(tmp_path / "out")
+  check_is_someone_new(small_data.user_ids[4], Recommender(run), after)
+  was, now = by_id(Recommender.load(run.folder)), by_id(after)
+  for user in (3, 5):
+    name = str(small_data.user_ids[user])
+    np.testing.assert_array_equal(now["user"][name], was["user"][name])
+
+
+def test_training_does_not_go_on_in_an_extended_run(workdir, more, tmp_path):
+  assert call(workdir, more, tmp_path / "out") == 0
+  config = open_workdir(tmp_path / "out").config
+  with pytest.raises(UserError, match="holds a run that was extended"):
+    pipeline.run(config, tmp_path / "out")
 
 
 def test_known_users_of_a_model_with_vectors_get_the_same_lists(

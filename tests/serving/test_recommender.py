@@ -140,6 +140,11 @@ def test_wrong_questions_are_one_sentence(as_evaluated, ask, says):
     as_evaluated.recommend(**ask)
 
 
+def test_nobody_gets_no_lists(as_evaluated):
+  assert as_evaluated.recommend_to_new([]) == []
+  assert list(as_evaluated.recommend([])) == []
+
+
 def test_an_empty_history_is_named(as_evaluated):
   with pytest.raises(UserError, match="history 2 of 2 is empty"):
     as_evaluated.recommend_to_new([["item1"], []])

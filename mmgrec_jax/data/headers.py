@@ -8,7 +8,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -73,6 +73,14 @@ def by_separator(path: Path) -> dict[str, list[str]]:
     ) from error
 
 
+def separator_of(path: Path, columns: Collection[str]) -> str:
+  """The one under which these columns are there, else the likeliest."""
+  names_by = by_separator(path)
+  likeliest = max(names_by, key=lambda s: len(names_by[s]))
+  fitting = (s for s in names_by if set(columns) <= set(names_by[s]))
+  return next(fitting, likeliest)
+
+
 def atomic_types(path: Path) -> dict[str, str]:
   """Column -> type, as the header of RecBole's form has them."""
   heads = [head.partition(":") for head in _first_line(path).split("\t")]
@@ -92,6 +100,20 @@ def faulty_line(path: Path) -> str | None:
     return str(error)
   except (*UNREADABLE, csv.Error):
     return None
+
+
+def short_line(path: Path, separator: str) -> str | None:
+  """What is wrong with the first line of too few fields, if there is one."""
+  try:
+    with _open(path) as file:
+      reader = _reader(path, _decoded(path, file), separator)
+      width = len(next(reader))
+      for row in reader:
+        if row and len(row) < width:
+          return _wrong_width(path, reader.line_num, len(row), width)
+  except (*UNREADABLE, csv.Error):
+    pass
+  return None
 
 
 def _open(path: Path) -> BinaryIO:
@@ -155,9 +177,15 @@ def _bad_json(path: Path, lines: Iterable[str]) -> str | None:
   return None
 
 
+def _reader(
+  path: Path, lines: Iterable[str], separator: str, strict: bool = False
+):
+  quoting = csv.QUOTE_NONE if kind(path) in ATOMIC else csv.QUOTE_MINIMAL
+  return csv.reader(lines, delimiter=separator, quoting=quoting, strict=strict)
+
+
 def _bad_width(path: Path, lines: Iterable[str]) -> str | None:
   atomic = kind(path) in ATOMIC
-  quoting = csv.QUOTE_NONE if atomic else csv.QUOTE_MINIMAL
   headers = by_separator(path)
   separator = max(headers, key=lambda s: len(headers[s]))
   width = len(headers[separator])
@@ -170,15 +198,12 @@ def _bad_width(path: Path, lines: Iterable[str]) -> str | None:
       kept.append(line)
       yield line
 
-  reader = csv.reader(keep(), delimiter=separator, quoting=quoting, strict=True)
+  reader = _reader(path, keep(), separator, strict=True)
   first = 1
   try:
     for row in reader:
       if row and len(row) != width:
-        return (
-          f"{path}: line {reader.line_num} has {len(row)} fields, the header"
-          f" {width}; quote a field that holds the separator."
-        )
+        return _wrong_width(path, reader.line_num, len(row), width)
       if not atomic and any(map(lone.search, kept)):
         return _bad_quote(path, first)
       first = reader.line_num + 1
@@ -186,6 +211,13 @@ def _bad_width(path: Path, lines: Iterable[str]) -> str | None:
   except csv.Error:
     return _bad_quote(path, first)
   return None
+
+
+def _wrong_width(path: Path, line: int, fields: int, width: int) -> str:
+  mend = "fill it in, or copy the file again if it is cut off"
+  if fields > width:
+    mend = "quote a field that holds the separator"
+  return f"{path}: line {line} has {fields} fields, the header {width}; {mend}."
 
 
 def _bad_quote(path: Path, line: int) -> str:

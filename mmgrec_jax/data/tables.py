@@ -14,6 +14,9 @@ import polars as pl
 from mmgrec_jax.data import headers
 from mmgrec_jax.errors import UserError, first_line
 
+# A column beside those asked for: whether the line may have too few fields.
+SHORT = "\0short"
+
 
 def scan(path: Path, flags: Mapping[str, str]) -> pl.LazyFrame:
   """The columns that are keys of `flags`, not read yet; of text files as text.
@@ -41,11 +44,19 @@ def collect(path: Path, frame: pl.LazyFrame) -> pl.DataFrame:
   Raises:
     UserError: naming the line that cannot be read.
   """
-  # Where only some columns of text are read, Polars does not check the width.
+  # Where only some columns of text are read, Polars lets wider lines pass.
   some = headers.kind(path) not in headers.DELIMITED
   flags = pl.QueryOptFlags(projection_pushdown=some)
   with _explained(path):
-    return frame.collect(engine="streaming", optimizations=flags)
+    out = frame.collect(engine="streaming", optimizations=flags)
+  if SHORT not in out.columns:
+    return out
+  maybe_short, out = out[SHORT], out.drop(SHORT)
+  if maybe_short.any():
+    fault = headers.short_line(path, headers.separator_of(path, out.columns))
+    if fault:
+      raise UserError(fault)
+  return out
 
 
 def read(path: Path, columns: Sequence[str]) -> pl.DataFrame:
@@ -125,13 +136,8 @@ def _parse(text: pl.Series, dates: bool) -> pl.Series:
 
 
 def _scan_delimited(path: Path, flags: Mapping[str, str]) -> pl.LazyFrame:
-  """The separator is the one under which the columns asked for are there."""
-  names_by = headers.by_separator(path)
-  likeliest = max(names_by, key=lambda s: len(names_by[s]))
-  separator = next(
-    (s for s, names in names_by.items() if set(flags) <= set(names)), likeliest
-  )
-  names = names_by[separator]
+  separator = headers.separator_of(path, flags)
+  names = headers.by_separator(path)[separator]
   _check_names(path, names, flags)
   # Those that nobody asks for may have one name, or none.
   different = [
@@ -145,7 +151,7 @@ def _scan_delimited(path: Path, flags: Mapping[str, str]) -> pl.LazyFrame:
     empty_string_is_null=False,
     new_columns=different,
     glob=False,
-  ).select(*flags)
+  ).select(*flags, (pl.col(different[-1]) == "").alias(SHORT))
 
 
 def _check_names(

@@ -109,7 +109,8 @@ def test_an_array_without_ids_is_refused(tmp_path):
   [
     ("item,a\nx,1\ny,2,3\n", "line 3 has 3 fields"),
     ("item,a\nx,1\ny,wide\n", "row 2, 'a' is 'wide'; give every row a number"),
-    ("item,a,b\nx,1,2\ny,3\n", "row 2, 'b' is ''"),
+    ("item,a,b\nx,1,2\ny,3,\n", "row 2, 'b' is ''"),
+    ("item,a,b\nx,1,2\ny,3\n", "line 3 has 2 fields, the header 3"),
     ("item\nx\n", "no column beside the ids"),
     ("id,a\nx,1\n", "no column 'item'; it has 'id', 'a'; name yours with"),
     ("item,a\n", "no row below the header"),

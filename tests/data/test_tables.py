@@ -69,6 +69,24 @@ def test_columns_that_nobody_asks_for_may_have_one_name_or_none(tmp_path):
   assert read.item_ids.tolist() == ["x", "y"]
 
 
+@pytest.mark.parametrize("packed", ["", ".gz"])
+@pytest.mark.parametrize(
+  "text",
+  [
+    "user,item,w\nann,x,1\nbob,y,\n",
+    'user,item,w\nann,x,""\nbob,y,1',
+    "user,item,\nann,x,\nbob,y,\n",
+    "user;item;a,b,c,d\nann;x;\nbob;y;1\n",
+    'user,item,w\nann,x,\nbob,y,a "good" one\n',
+  ],
+)
+def test_the_last_field_may_be_empty(tmp_path, text, packed):
+  path = write(tmp_path / f"a.csv{packed}", text)
+  read = read_interactions(path, "user", "item")
+  assert read.user_ids.tolist() == ["ann", "bob"]
+  assert read.item_ids.tolist() == ["x", "y"]
+
+
 def test_the_name_of_a_file_is_no_pattern(tmp_path):
   for name, user in (("[ab] shop", "ann"), ("a shop", "someone else")):
     (tmp_path / name).mkdir()
@@ -148,7 +166,13 @@ def test_what_is_no_time_is_named(tmp_path, cells, says):
      " name yours with --user_column"),
     ("a.csv", "user item\nann x\n", "no column 'user'; its first line is"),
     ("a.csv", "user,item\nann,x\n,y\n", "row 2 has no 'user'; fill it in"),
-    ("a.csv", "user,item\nann,x\nbob\n", "row 2 has no 'item'"),
+    ("a.csv", "user,item\nann,x\nbob,\n", "row 2 has no 'item'"),
+    ("a.csv", "user,item\nann,x\nbob\n", "line 3 has 1 fields, the header 2;"
+     " fill it in, or copy the file again"),
+    ("a.csv", "user,item,w\nann,x,1\nbob,y", "line 3 has 2 fields, the h"),
+    ("a.tsv", 'user\titem\tw\nann\t"x\ny"\t\nbob\ty', "line 4 has 2 fields"),
+    ("a.inter", 'user:token\titem:token\tw:float\nann\t"x\t1\nbob\ty\n',
+     "line 3 has 2 fields"),
     ("a.csv", "user,item\nann,x\nbob,y,z\n", "line 3 has 3 fields, the"),
     ("a.inter", "user:token\titem:token\nann\tx\nbob\ty\tz\n", "line 3 has 3"),
     ("a.csv", "user,title,item\nann,Heat,x\nbob,The Good, the Bad,y\n",

@@ -128,7 +128,9 @@ def _parse(text: pl.Series, dates: bool) -> pl.Series:
   best = min(tries, key=lambda parsed: parsed.null_count())
   if dates and best.null_count():
     try:
-      when = text.str.to_datetime(strict=False, time_unit="us").dt.epoch("us")
+      # Polars reads 03/01/2024 too: as the day first, whatever was meant.
+      iso = text.str.extract(r"^(\d{4}-.*)$")
+      when = iso.str.to_datetime(strict=False, time_unit="us").dt.epoch("us")
     except pl.exceptions.PolarsError:  # nothing in it looks like a date
       return best
     best = min([best, when], key=lambda parsed: parsed.null_count())

@@ -146,6 +146,10 @@ def test_a_parquet_date_is_a_time(tmp_path):
     (["inf", "1"], "row 1, 'when' is 'inf'"),
     (["2024-05-31", "3", "2024-06-01"], "row 2, 'when' is '3'"),
     ([1.0, float("nan")], "row 2, 'when' is nan"),
+    (["03/01/2024", "31/01/2024"], "row 1, .* give every row .* an ISO date"),
+    (["01-02-2024 10:00", "01-03-2024 10:00"], "row 1, 'when' is '01-02-2024"),
+    (["2024-05-31", "01-06-2024"], "row 2, 'when' is '01-06-2024'"),
+    (["2024/05/31", "2024/06/01"], "row 1, 'when' is '2024/05/31'"),
   ],
 )
 def test_what_is_no_time_is_named(tmp_path, cells, says):

@@ -104,16 +104,24 @@ def numbers(path: Path, column: pl.Series, dates: bool = False) -> np.ndarray:
     dates: whether ISO dates will do, too.
 
   Raises:
-    UserError: naming the first row that holds none.
+    UserError: naming the first row that holds none, or the column's type.
   """
-  numeric = column.dtype.is_numeric()
-  parsed = column if numeric else _parse(column.cast(pl.String), dates)
+  what = "a number or an ISO date such as 2024-05-31" if dates else "a number"
+  parsed = column
+  # Decimals go by their text, too: NumPy has none.
+  if not (column.dtype.is_integer() or column.dtype.is_float()):
+    try:
+      text = column.cast(pl.String)
+    except pl.exceptions.PolarsError as error:
+      raise UserError(
+        f"{path}: {column.name!r} holds {column.dtype}; give every row {what}."
+      ) from error
+    parsed = _parse(text, dates)
   bad = parsed.is_null()
   if parsed.dtype.is_float():
     bad |= ~parsed.is_finite().fill_null(False)
   if bad.any():
     row = bad.arg_true()[0]
-    what = "a number or an ISO date such as 2024-05-31" if dates else "a number"
     raise UserError(
       f"{path}: row {row + 1}, {column.name!r} is {column[row]!r}; give every"
       f" row {what}."

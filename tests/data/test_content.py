@@ -129,6 +129,14 @@ def test_lists_of_another_width_are_named(tmp_path):
     content.read_feature(tmp_path / "f.parquet", None, "item", ITEMS)
 
 
+def test_a_second_column_of_lists_is_named(tmp_path):
+  frame = pl.DataFrame({"item": ["x"], "v": [[1.0]], "w": [[2.0]]})
+  frame.write_parquet(tmp_path / "f.parquet")
+  says = r"f\.parquet: 'v' holds List\(Float64\); give every row a number"
+  with pytest.raises(UserError, match=says):
+    content.read_feature(tmp_path / "f.parquet", None, "item", ITEMS)
+
+
 @pytest.mark.parametrize("second", ['["a"]', "[[1]]", '"a"'])
 def test_lines_that_hold_no_list_of_numbers_are_named(tmp_path, second):
   lines = ['{"item": "x", "v": [1]}', f'{{"item": "y", "v": {second}}}']

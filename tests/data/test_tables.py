@@ -1,5 +1,7 @@
 import gzip
 import json
+from datetime import timedelta
+from decimal import Decimal
 
 import numpy as np
 import polars as pl
@@ -134,6 +136,44 @@ def test_a_parquet_date_is_a_time(tmp_path):
   column = pl.Series("when", ["1970-01-02 00:00:00"]).str.to_datetime()
   found = tables.numbers(tmp_path, column, dates=True)
   assert found.tolist() == [86_400_000_000]
+
+
+@pytest.mark.parametrize(
+  ("cells", "expected"),
+  [
+    (["1700729496", "-3"], [1700729496, -3]),
+    (["1.50", "2.25"], [1.5, 2.25]),
+    (["1700729496123456789", "1"], [1700729496123456789, 1]),
+  ],
+)
+def test_decimals_are_numbers(tmp_path, cells, expected):
+  path = tmp_path / "a.parquet"
+  when = [Decimal(cell) for cell in cells]
+  frame = pl.DataFrame({"user": ["a", "b"], "item": ["x", "y"], "when": when})
+  frame.write_parquet(path)
+  read = read_interactions(path, "user", "item", "when", "when")
+  assert read.time_E is not None and read.rating_E is not None
+  assert read.time_E.tolist() == read.rating_E.tolist() == expected
+  assert read.time_E.dtype.kind in "if" and read.rating_E.dtype.kind in "if"
+
+
+@pytest.mark.parametrize(
+  ("when", "says"),
+  [
+    (timedelta(1), "'when' holds Duration.*; give every row a number or an"),
+    ([1, 2], r"'when' holds List\(Int64\); give every row a number or an"),
+    (b"\xff", "'when' holds Binary; give every row a number or an"),
+    ({"day": 1}, "row 1, 'when' is {'day': 1}; give every row a number or an"),
+    (True, "row 1, 'when' is True; give every row a number or an"),
+  ],
+)
+def test_columns_that_hold_no_time_are_named(tmp_path, when, says):
+  path = tmp_path / "a.parquet"
+  pl.DataFrame({"user": ["a"], "item": ["x"], "when": [when]}).write_parquet(
+    path
+  )
+  with pytest.raises(UserError, match=f"a.parquet: {says}"):
+    read_interactions(path, "user", "item", "when")
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,16 @@ def check_ids(path: Path, column: pl.Series) -> None:
     )
 
 
+def as_text(path: Path, column: pl.Series, mend: str) -> pl.Series:
+  """A column as text. Raises UserError, with `mend`, if its type has none."""
+  try:
+    return column.cast(pl.String)
+  except pl.exceptions.PolarsError as error:
+    raise UserError(
+      f"{path}: {column.name!r} holds {column.dtype}; {mend}."
+    ) from error
+
+
 def numbers(path: Path, column: pl.Series, dates: bool = False) -> np.ndarray:
   """A column as numbers: whole ones where all are, dates as microseconds.
 
@@ -110,13 +120,7 @@ def numbers(path: Path, column: pl.Series, dates: bool = False) -> np.ndarray:
   parsed = column
   # Decimals go by their text, too: NumPy has none.
   if not (column.dtype.is_integer() or column.dtype.is_float()):
-    try:
-      text = column.cast(pl.String)
-    except pl.exceptions.PolarsError as error:
-      raise UserError(
-        f"{path}: {column.name!r} holds {column.dtype}; give every row {what}."
-      ) from error
-    parsed = _parse(text, dates)
+    parsed = _parse(as_text(path, column, f"give every row {what}"), dates)
   bad = parsed.is_null()
   if parsed.dtype.is_float():
     bad |= ~parsed.is_finite().fill_null(False)

@@ -3,12 +3,14 @@
 The text forms may be packed with gzip (`.gz`).
 """
 
+import codecs
+import contextlib
 import csv
 import gzip
 import json
 import re
 import zlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -87,6 +89,13 @@ def atomic_types(path: Path) -> dict[str, str]:
   return {name: type_name for name, _, type_name in heads}
 
 
+def behind_mark(path: Path) -> bytes:
+  """All that follows a byte order mark; nothing where there is none."""
+  with _readable(path) as file:
+    marked = file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
+    return file.read() if marked else b""
+
+
 def faulty_line(path: Path) -> str | None:
   """What is wrong with the first bad line of a text file, if one is."""
   suffix = kind(path)
@@ -122,14 +131,21 @@ def _open(path: Path) -> BinaryIO:
   return path.open("rb")
 
 
-def _first_line(path: Path) -> str:
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[BinaryIO]:
+  """`_open`, where what cannot be read is the person's to mend."""
   try:
     with _open(path) as file:
-      line = next(iter(_decoded(path, file)), "").rstrip("\r\n")
+      yield file
   except UNREADABLE as error:
     raise UserError(
       f"{path}: cannot be read ({error}); copy it again."
     ) from error
+
+
+def _first_line(path: Path) -> str:
+  with _readable(path) as file:
+    line = next(iter(_decoded(path, file)), "").rstrip("\r\n")
   if not line.strip():
     raise UserError(f"{path}: the first line is empty; it names the columns.")
   return line

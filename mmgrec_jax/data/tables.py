@@ -32,9 +32,9 @@ def scan(path: Path, flags: Mapping[str, str]) -> pl.LazyFrame:
     return _scan_delimited(path, flags)
   _check_names(path, headers.column_names(path), flags)
   if suffix in headers.LINES:
-    # There is no glob=False.
-    literally = glob.escape(str(path))
-    return pl.scan_ndjson(literally, schema=dict.fromkeys(flags, pl.String))
+    # Polars takes no byte order mark here, and has no glob=False.
+    source = headers.behind_mark(path) or glob.escape(str(path))
+    return pl.scan_ndjson(source, schema=dict.fromkeys(flags, pl.String))
   return pl.scan_parquet(path, glob=False).select(*flags)
 
 

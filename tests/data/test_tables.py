@@ -44,6 +44,8 @@ def lines(rows):
      'bob\tthe "y"\t-5\nann\t z 🎬 \t7\n'),
     ("a.jsonl", lines(ROWS)),
     ("a.jsonl.gz", lines(ROWS)),
+    ("marked.jsonl", "\ufeff" + lines(ROWS)),
+    ("marked.jsonl.gz", "\ufeff" + lines(ROWS)),
   ],
 )  # fmt: skip
 def test_every_text_form_reads_the_same(tmp_path, name, text):
@@ -234,6 +236,7 @@ def test_what_is_no_time_is_named(tmp_path, cells, says):
     ("a.jsonl", '{"user": "ann", "item": "x"}\n{"user": "bob"}\n',
      "row 2 has no 'item'"),
     ("a.jsonl", '{"user": "ann", "item": "x"}\n{"user": \n', "line 2 is no"),
+    ("a.jsonl", '\ufeff{"user": "a", "item": "x"}\n{"user"\n', "line 2 is no"),
     ("a.jsonl", "user,item\n", "the first line is no JSON object"),
     ("a.jsonl", "[1, 2]\n", "the first line is no JSON object"),
     ("a.xlsx", "user", "what it holds is not known by its name"),
@@ -266,7 +269,9 @@ def test_files_cut_off_are_named(tmp_path, rng):
   (tmp_path / "a.parquet").write_bytes(table[: len(table) // 2])
   (tmp_path / "b.csv.gz").write_text("user,item\nann,x\n")
   (tmp_path / "c.csv.gz").write_bytes(packed[:20] + bytes(40) + packed[60:])
-  for name in ("a.parquet", "a.csv.gz", "b.csv.gz", "c.csv.gz"):
+  packed = gzip.compress(b"\xef\xbb\xbf" + whole.write_ndjson().encode())
+  (tmp_path / "d.jsonl.gz").write_bytes(packed[: len(packed) // 2])
+  for name in ("a.parquet", "a.csv.gz", "b.csv.gz", "c.csv.gz", "d.jsonl.gz"):
     with pytest.raises(UserError, match=f"{name}: (not|cannot)"):
       read_interactions(tmp_path / name, "user", "item")
 

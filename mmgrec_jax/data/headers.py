@@ -12,7 +12,7 @@ import re
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import polars as pl
 
@@ -125,6 +125,20 @@ def short_line(path: Path, separator: str) -> str | None:
   return None
 
 
+def other_id(path: Path, column: str) -> str | None:
+  """What is wrong with the first id in JSON that is no number and no text."""
+  with _readable(path) as file:
+    for number, line in enumerate(_decoded(path, file), start=1):
+      record = _parsed(line)
+      value = record.get(column) if isinstance(record, dict) else None
+      if isinstance(value, bool | list | dict):
+        return (
+          f"{path}: line {number}, {column!r} is {json.dumps(value)}; ids are"
+          " text or whole numbers: write that column as one of them."
+        )
+  return None
+
+
 def _open(path: Path) -> BinaryIO:
   if path.suffix.lower() == ".gz":
     return cast(BinaryIO, gzip.open(path))
@@ -163,16 +177,21 @@ def _decoded(path: Path, file: Iterable[bytes]) -> Iterable[str]:
 
 
 def _first_record(path: Path) -> dict:
-  try:
-    record = json.loads(_first_line(path))
-  except (ValueError, RecursionError):
-    record = None
+  record = _parsed(_first_line(path))
   if not isinstance(record, dict):
     raise UserError(
       f"{path}: the first line is no JSON object; write one to a line, such as"
       ' {"user": "ann", "item": "x"}.'
     )
   return record
+
+
+def _parsed(line: str) -> Any:
+  """JSON; None where it is none that Python can hold."""
+  try:
+    return json.loads(line)
+  except (ValueError, RecursionError):
+    return None
 
 
 def _parquet_schema(path: Path) -> Mapping[str, pl.DataType]:

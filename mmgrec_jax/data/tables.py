@@ -16,6 +16,8 @@ from mmgrec_jax.errors import UserError, first_line
 
 # A column beside those asked for: whether the line may have too few fields.
 SHORT = "\0short"
+# Text that JSON lines may have as a boolean, a list or an object.
+MAYBE_OTHER = r"^(true$|false$|\[|\{)"
 
 
 def scan(path: Path, flags: Mapping[str, str]) -> pl.LazyFrame:
@@ -68,7 +70,8 @@ def with_ids(path: Path, frame: pl.LazyFrame, *names: str) -> pl.LazyFrame:
   """Id columns as text, a missing id as null.
 
   Raises:
-    UserError: a column holds something else than whole numbers or text.
+    UserError: a column's type is another. JSON lines have none: `check_ids`
+      refuses what is neither number nor text there.
   """
   with _explained(path):
     schema = frame.collect_schema()
@@ -88,13 +91,20 @@ def with_ids(path: Path, frame: pl.LazyFrame, *names: str) -> pl.LazyFrame:
 
 
 def check_ids(path: Path, column: pl.Series) -> None:
-  """Raises UserError at the first missing id."""
+  """Raises UserError at the first id that is missing or, in JSON, no id."""
   if column.null_count():
     row = column.is_null().arg_true()[0] + 1
     raise UserError(
       f"{path}: row {row} has no {column.name!r}; fill it in or leave the row"
       " out."
     )
+  if headers.kind(path) not in headers.LINES:
+    return
+  # What was read as text may have been text: the file knows.
+  maybe_other = column.unique().cast(pl.String).str.contains(MAYBE_OTHER)
+  fault = headers.other_id(path, column.name) if maybe_other.any() else None
+  if fault:
+    raise UserError(fault)
 
 
 def as_text(path: Path, column: pl.Series, mend: str) -> pl.Series:

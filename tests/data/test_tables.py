@@ -1,5 +1,6 @@
 import gzip
 import json
+import re
 from datetime import timedelta
 from decimal import Decimal
 
@@ -116,6 +117,26 @@ def test_json_lines_may_mix_numbers_and_text_in_ids(tmp_path):
   text = '{"user": 1, "item": "x"}\n{"item": "y", "user": "ann", "more": []}\n'
   read = read_interactions(write(tmp_path / "a.jsonl", text), "user", "item")
   assert read.user_ids.tolist() == ["1", "ann"]
+
+
+@pytest.mark.parametrize(
+  ("user", "item"), [("true", "[ab] shop"), ("falsely", '{"id": "x"}')]
+)
+def test_json_lines_may_have_ids_that_look_like_json(tmp_path, user, item):
+  record = json.dumps({"user": user, "item": item}) + "\n"
+  read = read_interactions(write(tmp_path / "a.jsonl", record), "user", "item")
+  assert read.user_ids.tolist() == [user] and read.item_ids.tolist() == [item]
+
+
+@pytest.mark.parametrize("packed", ["", ".gz"])
+@pytest.mark.parametrize("value", [{"id": "u0"}, ["i15"], [], True, False])
+def test_json_lines_with_ids_that_are_none_are_named(tmp_path, value, packed):
+  rows = [{"user": "[ab] shop", "item": "x"}, {"user": "ann", "item": value}]
+  path = tmp_path / f"a.jsonl{packed}"
+  write(path, "\n\n".join(map(json.dumps, rows)))
+  says = f"{path}: line 3, 'item' is {json.dumps(value)}; ids are text or whole"
+  with pytest.raises(UserError, match=re.escape(says)):
+    read_interactions(path, "user", "item")
 
 
 @pytest.mark.parametrize(

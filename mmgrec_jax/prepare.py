@@ -44,6 +44,11 @@ def _names(text: str) -> list[str]:
   names = [name for name in text.split(",") if name]
   if not names:
     raise argparse.ArgumentTypeError("names no column")
+  again = [name for name in names if names.count(name) > 1]
+  if again:
+    raise argparse.ArgumentTypeError(
+      f"names {again[0]!r} more than once; leave the others out"
+    )
   return names
 
 

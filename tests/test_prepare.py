@@ -291,6 +291,7 @@ def test_as_a_process_it_exits_with_2_and_no_traceback(run, tmp_path):
     (["--interactions=clicks.csv", "--features=v.npy"], "is not NAME=FILE"),
     (["--interactions=clicks.csv", "--k_core=0"], "no whole number from 1 on"),
     (["--interactions=clicks.csv", "--text=,"], "names no column"),
+    (["--interactions=clicks.csv", "--text=a,b,a"], "--text: names 'a' more"),
   ]:
     done = subprocess.run([*command, *flags], capture_output=True, text=True)
     assert done.returncode == 2 and says in done.stderr

@@ -4,6 +4,8 @@ Nothing is joined by row order. An item that a file does not have gets zeros,
 which count as missing (`features.present_rows`).
 """
 
+import functools
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,17 +57,25 @@ def read_texts(
   item_ids: np.ndarray,
   flag: str = "--text",
 ) -> dict[str, list[str]]:
-  """Text columns that `flag` names, one entry an item, '' for none."""
+  """Columns that `flag` names as text, one entry an item, '' for none."""
   flags = {item_column: "--item_column", **dict.fromkeys(columns, flag)}
-  text = [pl.col(name).cast(pl.String).fill_null("") for name in columns]
   frame = tables.with_ids(path, tables.scan(path, flags), item_column)
-  frame = tables.collect(path, frame.with_columns(text))
+  frame = tables.collect(path, frame)
   row_I = match_rows(path, _ids(path, frame, item_column), item_ids)
   out = {}
   for name in columns:
-    column = [*frame[name].to_list(), ""]
+    column = [*_texts(path, frame[name]), ""]
     out[name] = [column[row].strip() for row in row_I]
   return out
+
+
+def _texts(path: Path, column: pl.Series) -> list[str]:
+  """'' for null; lists and the like as JSON lines have them."""
+  if column.dtype.is_nested():
+    form = functools.partial(json.dumps, ensure_ascii=False, default=str)
+    return ["" if cell is None else form(cell) for cell in column.to_list()]
+  text = tables.as_text(path, column, "write that column as text")
+  return text.fill_null("").to_list()
 
 
 def filled_rows(path: Path, texts: Sequence[str]) -> list[int]:

@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from mmgrec_jax.errors import UserError
+from mmgrec_jax.errors import UserError, first_line
 
 TRAIN, VALID, TEST = 0, 1, 2
 SPLITS = {"train": TRAIN, "valid": VALID, "test": TEST}
+INTEGERS = {"user_E": np.int32, "item_E": np.int32, "split_E": np.int8}
 
 
 class Rows(NamedTuple):
@@ -40,6 +42,8 @@ class Rows(NamedTuple):
 @dataclasses.dataclass(frozen=True)
 class Dataset:
   """Users, items and their interactions, checked on construction.
+
+  Lists and other kinds of integers will do, too: they become these arrays.
 
   Attributes:
     name: what to call it in reports.
@@ -70,7 +74,14 @@ class Dataset:
   pictures: np.ndarray | None = None
 
   def __post_init__(self):
-    check_dataset(self)
+    _convert(self)
+    _check_items(self)
+    _check_columns(self)
+    # Only now: out of range they would wrap, as unsigned ones do in -user_E.
+    for field, dtype in INTEGERS.items():
+      array = getattr(self, field).astype(dtype, copy=False)
+      object.__setattr__(self, field, array)
+    _check_edges(self)
 
   @property
   def n_users(self) -> int:
@@ -163,8 +174,30 @@ class Dataset:
     }
 
 
-def _check_interactions(data: Dataset) -> None:
-  n = len(data.user_E)
+def _convert(data: Dataset) -> None:
+  """Makes arrays of what is none."""
+  fields = [*INTEGERS, "user_ids", "item_ids"]
+  optional = ("timestamp_E", "titles", "pictures")
+  fields += [name for name in optional if getattr(data, name) is not None]
+  for field in fields:
+    array = _as_array(data, field, getattr(data, field))
+    object.__setattr__(data, field, array)
+  features = {m: _as_array(data, m, f) for m, f in data.features.items()}
+  object.__setattr__(data, "features", features)
+
+
+def _as_array(data: Dataset, field: str, values: ArrayLike) -> np.ndarray:
+  try:
+    return np.asarray(values)
+  except ValueError as error:  # rows of different lengths
+    raise UserError(
+      f"{data.name}: '{field}' is no array ({first_line(error)}); make all its"
+      " rows equally long."
+    ) from error
+
+
+def _check_columns(data: Dataset) -> None:
+  n = data.user_E.size
   if n == 0:
     raise UserError(f"{data.name}: there are no interactions.")
   bounds = {
@@ -199,6 +232,9 @@ def _check_interactions(data: Dataset) -> None:
         f"{data.name}: '{field}' of row {bad[0]} is {array[bad[0]]}, outside"
         f" 0..{bound - 1} ({source})."
       )
+
+
+def _check_edges(data: Dataset) -> None:
   pair = data.user_E.astype(np.int64) * data.n_items + data.item_E
   order = np.argsort(pair, kind="stable")
   twice = np.flatnonzero(np.diff(pair[order]) == 0)
@@ -238,11 +274,21 @@ def _check_items(data: Dataset) -> None:
         f"{data.name}: '{field}' has shape {texts.shape}; it must have one"
         f" entry for each of the {data.n_items} items."
       )
+    if texts is not None and texts.dtype.hasobject:
+      raise UserError(
+        f"{data.name}: '{field}' is {texts.dtype}, which no folder can hold;"
+        " give text only, '' for none."
+      )
   for modality, feature in data.features.items():
     if feature.ndim != 2 or len(feature) != data.n_items or not feature.size:
       raise UserError(
         f"{data.name}: feature '{modality}' has shape {feature.shape}; it must"
         f" have one row for each of the {data.n_items} items."
+      )
+    if feature.dtype.kind not in "iuf":
+      raise UserError(
+        f"{data.name}: feature '{modality}' is {feature.dtype} of shape"
+        f" {feature.shape}; features are numbers, items x columns."
       )
     bad = np.argwhere(~np.isfinite(feature))
     if len(bad):
@@ -252,9 +298,3 @@ def _check_items(data: Dataset) -> None:
         f" {row}, column {column}; replace such values ({len(bad)} of them),"
         " for example by 0."
       )
-
-
-def check_dataset(data: Dataset) -> None:
-  """Raises UserError at the first thing wrong with `data`."""
-  _check_items(data)
-  _check_interactions(data)

@@ -3,14 +3,16 @@
 The text forms may be packed with gzip (`.gz`).
 """
 
+import codecs
+import contextlib
 import csv
 import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import polars as pl
 
@@ -73,10 +75,25 @@ def by_separator(path: Path) -> dict[str, list[str]]:
     ) from error
 
 
+def separator_of(path: Path, columns: Collection[str]) -> str:
+  """The one under which these columns are there, else the likeliest."""
+  names_by = by_separator(path)
+  likeliest = max(names_by, key=lambda s: len(names_by[s]))
+  fitting = (s for s in names_by if set(columns) <= set(names_by[s]))
+  return next(fitting, likeliest)
+
+
 def atomic_types(path: Path) -> dict[str, str]:
   """Column -> type, as the header of RecBole's form has them."""
   heads = [head.partition(":") for head in _first_line(path).split("\t")]
   return {name: type_name for name, _, type_name in heads}
+
+
+def behind_mark(path: Path) -> bytes:
+  """All that follows a byte order mark; nothing where there is none."""
+  with _readable(path) as file:
+    marked = file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
+    return file.read() if marked else b""
 
 
 def faulty_line(path: Path) -> str | None:
@@ -94,20 +111,55 @@ def faulty_line(path: Path) -> str | None:
     return None
 
 
+def short_line(path: Path, separator: str) -> str | None:
+  """What is wrong with the first line of too few fields, if there is one."""
+  try:
+    with _open(path) as file:
+      reader = _reader(path, _decoded(path, file), separator)
+      width = len(next(reader))
+      for row in reader:
+        if row and len(row) < width:
+          return _wrong_width(path, reader.line_num, len(row), width)
+  except (*UNREADABLE, csv.Error):
+    pass
+  return None
+
+
+def other_id(path: Path, column: str) -> str | None:
+  """What is wrong with the first id in JSON that is no number and no text."""
+  with _readable(path) as file:
+    for number, line in enumerate(_decoded(path, file), start=1):
+      record = _parsed(line)
+      value = record.get(column) if isinstance(record, dict) else None
+      if isinstance(value, bool | list | dict):
+        return (
+          f"{path}: line {number}, {column!r} is {json.dumps(value)}; ids are"
+          " text or whole numbers: write that column as one of them."
+        )
+  return None
+
+
 def _open(path: Path) -> BinaryIO:
   if path.suffix.lower() == ".gz":
     return cast(BinaryIO, gzip.open(path))
   return path.open("rb")
 
 
-def _first_line(path: Path) -> str:
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[BinaryIO]:
+  """`_open`, where what cannot be read is the person's to mend."""
   try:
     with _open(path) as file:
-      line = next(iter(_decoded(path, file)), "").rstrip("\r\n")
+      yield file
   except UNREADABLE as error:
     raise UserError(
       f"{path}: cannot be read ({error}); copy it again."
     ) from error
+
+
+def _first_line(path: Path) -> str:
+  with _readable(path) as file:
+    line = next(iter(_decoded(path, file)), "").rstrip("\r\n")
   if not line.strip():
     raise UserError(f"{path}: the first line is empty; it names the columns.")
   return line
@@ -125,16 +177,21 @@ def _decoded(path: Path, file: Iterable[bytes]) -> Iterable[str]:
 
 
 def _first_record(path: Path) -> dict:
-  try:
-    record = json.loads(_first_line(path))
-  except (ValueError, RecursionError):
-    record = None
+  record = _parsed(_first_line(path))
   if not isinstance(record, dict):
     raise UserError(
       f"{path}: the first line is no JSON object; write one to a line, such as"
       ' {"user": "ann", "item": "x"}.'
     )
   return record
+
+
+def _parsed(line: str) -> Any:
+  """JSON; None where it is none that Python can hold."""
+  try:
+    return json.loads(line)
+  except (ValueError, RecursionError):
+    return None
 
 
 def _parquet_schema(path: Path) -> Mapping[str, pl.DataType]:
@@ -155,9 +212,15 @@ def _bad_json(path: Path, lines: Iterable[str]) -> str | None:
   return None
 
 
+def _reader(
+  path: Path, lines: Iterable[str], separator: str, strict: bool = False
+):
+  quoting = csv.QUOTE_NONE if kind(path) in ATOMIC else csv.QUOTE_MINIMAL
+  return csv.reader(lines, delimiter=separator, quoting=quoting, strict=strict)
+
+
 def _bad_width(path: Path, lines: Iterable[str]) -> str | None:
   atomic = kind(path) in ATOMIC
-  quoting = csv.QUOTE_NONE if atomic else csv.QUOTE_MINIMAL
   headers = by_separator(path)
   separator = max(headers, key=lambda s: len(headers[s]))
   width = len(headers[separator])
@@ -170,15 +233,12 @@ def _bad_width(path: Path, lines: Iterable[str]) -> str | None:
       kept.append(line)
       yield line
 
-  reader = csv.reader(keep(), delimiter=separator, quoting=quoting, strict=True)
+  reader = _reader(path, keep(), separator, strict=True)
   first = 1
   try:
     for row in reader:
       if row and len(row) != width:
-        return (
-          f"{path}: line {reader.line_num} has {len(row)} fields, the header"
-          f" {width}; quote a field that holds the separator."
-        )
+        return _wrong_width(path, reader.line_num, len(row), width)
       if not atomic and any(map(lone.search, kept)):
         return _bad_quote(path, first)
       first = reader.line_num + 1
@@ -186,6 +246,13 @@ def _bad_width(path: Path, lines: Iterable[str]) -> str | None:
   except csv.Error:
     return _bad_quote(path, first)
   return None
+
+
+def _wrong_width(path: Path, line: int, fields: int, width: int) -> str:
+  mend = "fill it in, or copy the file again if it is cut off"
+  if fields > width:
+    mend = "quote a field that holds the separator"
+  return f"{path}: line {line} has {fields} fields, the header {width}; {mend}."
 
 
 def _bad_quote(path: Path, line: int) -> str:

@@ -14,6 +14,11 @@ import polars as pl
 from mmgrec_jax.data import headers
 from mmgrec_jax.errors import UserError, first_line
 
+# A column beside those asked for: whether the line may have too few fields.
+SHORT = "\0short"
+# Text that JSON lines may have as a boolean, a list or an object.
+MAYBE_OTHER = r"^(true$|false$|\[|\{)"
+
 
 def scan(path: Path, flags: Mapping[str, str]) -> pl.LazyFrame:
   """The columns that are keys of `flags`, not read yet; of text files as text.
@@ -29,9 +34,9 @@ def scan(path: Path, flags: Mapping[str, str]) -> pl.LazyFrame:
     return _scan_delimited(path, flags)
   _check_names(path, headers.column_names(path), flags)
   if suffix in headers.LINES:
-    # There is no glob=False.
-    literally = glob.escape(str(path))
-    return pl.scan_ndjson(literally, schema=dict.fromkeys(flags, pl.String))
+    # Polars takes no byte order mark here, and has no glob=False.
+    source = headers.behind_mark(path) or glob.escape(str(path))
+    return pl.scan_ndjson(source, schema=dict.fromkeys(flags, pl.String))
   return pl.scan_parquet(path, glob=False).select(*flags)
 
 
@@ -41,11 +46,19 @@ def collect(path: Path, frame: pl.LazyFrame) -> pl.DataFrame:
   Raises:
     UserError: naming the line that cannot be read.
   """
-  # Where only some columns of text are read, Polars does not check the width.
+  # Where only some columns of text are read, Polars lets wider lines pass.
   some = headers.kind(path) not in headers.DELIMITED
   flags = pl.QueryOptFlags(projection_pushdown=some)
   with _explained(path):
-    return frame.collect(engine="streaming", optimizations=flags)
+    out = frame.collect(engine="streaming", optimizations=flags)
+  if SHORT not in out.columns:
+    return out
+  maybe_short, out = out[SHORT], out.drop(SHORT)
+  if maybe_short.any():
+    fault = headers.short_line(path, headers.separator_of(path, out.columns))
+    if fault:
+      raise UserError(fault)
+  return out
 
 
 def read(path: Path, columns: Sequence[str]) -> pl.DataFrame:
@@ -57,7 +70,8 @@ def with_ids(path: Path, frame: pl.LazyFrame, *names: str) -> pl.LazyFrame:
   """Id columns as text, a missing id as null.
 
   Raises:
-    UserError: a column holds something else than whole numbers or text.
+    UserError: a column's type is another. JSON lines have none: `check_ids`
+      refuses what is neither number nor text there.
   """
   with _explained(path):
     schema = frame.collect_schema()
@@ -77,13 +91,30 @@ def with_ids(path: Path, frame: pl.LazyFrame, *names: str) -> pl.LazyFrame:
 
 
 def check_ids(path: Path, column: pl.Series) -> None:
-  """Raises UserError at the first missing id."""
+  """Raises UserError at the first id that is missing or, in JSON, no id."""
   if column.null_count():
     row = column.is_null().arg_true()[0] + 1
     raise UserError(
       f"{path}: row {row} has no {column.name!r}; fill it in or leave the row"
       " out."
     )
+  if headers.kind(path) not in headers.LINES:
+    return
+  # What was read as text may have been text: the file knows.
+  maybe_other = column.unique().cast(pl.String).str.contains(MAYBE_OTHER)
+  fault = headers.other_id(path, column.name) if maybe_other.any() else None
+  if fault:
+    raise UserError(fault)
+
+
+def as_text(path: Path, column: pl.Series, mend: str) -> pl.Series:
+  """A column as text. Raises UserError, with `mend`, if its type has none."""
+  try:
+    return column.cast(pl.String)
+  except pl.exceptions.PolarsError as error:
+    raise UserError(
+      f"{path}: {column.name!r} holds {column.dtype}; {mend}."
+    ) from error
 
 
 def numbers(path: Path, column: pl.Series, dates: bool = False) -> np.ndarray:
@@ -93,16 +124,18 @@ def numbers(path: Path, column: pl.Series, dates: bool = False) -> np.ndarray:
     dates: whether ISO dates will do, too.
 
   Raises:
-    UserError: naming the first row that holds none.
+    UserError: naming the first row that holds none, or the column's type.
   """
-  numeric = column.dtype.is_numeric()
-  parsed = column if numeric else _parse(column.cast(pl.String), dates)
+  what = "a number or an ISO date such as 2024-05-31" if dates else "a number"
+  parsed = column
+  # Decimals go by their text, too: NumPy has none.
+  if not (column.dtype.is_integer() or column.dtype.is_float()):
+    parsed = _parse(as_text(path, column, f"give every row {what}"), dates)
   bad = parsed.is_null()
   if parsed.dtype.is_float():
     bad |= ~parsed.is_finite().fill_null(False)
   if bad.any():
     row = bad.arg_true()[0]
-    what = "a number or an ISO date such as 2024-05-31" if dates else "a number"
     raise UserError(
       f"{path}: row {row + 1}, {column.name!r} is {column[row]!r}; give every"
       f" row {what}."
@@ -117,7 +150,9 @@ def _parse(text: pl.Series, dates: bool) -> pl.Series:
   best = min(tries, key=lambda parsed: parsed.null_count())
   if dates and best.null_count():
     try:
-      when = text.str.to_datetime(strict=False, time_unit="us").dt.epoch("us")
+      # Polars reads 03/01/2024 too: as the day first, whatever was meant.
+      iso = text.str.extract(r"^(\d{4}-.*)$")
+      when = iso.str.to_datetime(strict=False, time_unit="us").dt.epoch("us")
     except pl.exceptions.PolarsError:  # nothing in it looks like a date
       return best
     best = min([best, when], key=lambda parsed: parsed.null_count())
@@ -125,13 +160,8 @@ def _parse(text: pl.Series, dates: bool) -> pl.Series:
 
 
 def _scan_delimited(path: Path, flags: Mapping[str, str]) -> pl.LazyFrame:
-  """The separator is the one under which the columns asked for are there."""
-  names_by = headers.by_separator(path)
-  likeliest = max(names_by, key=lambda s: len(names_by[s]))
-  separator = next(
-    (s for s, names in names_by.items() if set(flags) <= set(names)), likeliest
-  )
-  names = names_by[separator]
+  separator = headers.separator_of(path, flags)
+  names = headers.by_separator(path)[separator]
   _check_names(path, names, flags)
   # Those that nobody asks for may have one name, or none.
   different = [
@@ -145,7 +175,7 @@ def _scan_delimited(path: Path, flags: Mapping[str, str]) -> pl.LazyFrame:
     empty_string_is_null=False,
     new_columns=different,
     glob=False,
-  ).select(*flags)
+  ).select(*flags, (pl.col(different[-1]) == "").alias(SHORT))
 
 
 def _check_names(

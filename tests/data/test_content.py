@@ -1,3 +1,5 @@
+from datetime import timedelta
+
 import numpy as np
 import polars as pl
 import pytest
@@ -109,7 +111,8 @@ def test_an_array_without_ids_is_refused(tmp_path):
   [
     ("item,a\nx,1\ny,2,3\n", "line 3 has 3 fields"),
     ("item,a\nx,1\ny,wide\n", "row 2, 'a' is 'wide'; give every row a number"),
-    ("item,a,b\nx,1,2\ny,3\n", "row 2, 'b' is ''"),
+    ("item,a,b\nx,1,2\ny,3,\n", "row 2, 'b' is ''"),
+    ("item,a,b\nx,1,2\ny,3\n", "line 3 has 2 fields, the header 3"),
     ("item\nx\n", "no column beside the ids"),
     ("id,a\nx,1\n", "no column 'item'; it has 'id', 'a'; name yours with"),
     ("item,a\n", "no row below the header"),
@@ -125,6 +128,14 @@ def test_lists_of_another_width_are_named(tmp_path):
   frame = pl.DataFrame({"item": ["x", "y"], "v": [[1.0, 2.0], [3.0]]})
   frame.write_parquet(tmp_path / "f.parquet")
   with pytest.raises(UserError, match="row 2 has 1 numbers in 'v', row 1"):
+    content.read_feature(tmp_path / "f.parquet", None, "item", ITEMS)
+
+
+def test_a_second_column_of_lists_is_named(tmp_path):
+  frame = pl.DataFrame({"item": ["x"], "v": [[1.0]], "w": [[2.0]]})
+  frame.write_parquet(tmp_path / "f.parquet")
+  says = r"f\.parquet: 'v' holds List\(Float64\); give every row a number"
+  with pytest.raises(UserError, match=says):
     content.read_feature(tmp_path / "f.parquet", None, "item", ITEMS)
 
 
@@ -157,6 +168,34 @@ def test_items_without_text_get_zeros_and_others_do_not_change(tmp_path):
   assert not feature[1].any() and feature[[0, 2, 3]].any(axis=1).all()
   whole = content.encode_texts(tmp_path, [t for t in texts if t], 2)
   assert np.array_equal(feature[[0, 2, 3]], whole)
+
+
+def test_lists_are_the_same_text_in_parquet_and_json_lines(tmp_path):
+  frame = pl.DataFrame(
+    {
+      "item": ["x", "y"],
+      "tags": [["a", 'b "é"', None], None],
+      "by": [{"name": "ann", "of": [1, 2]}, {"name": None, "of": []}],
+      "pair": pl.Series([[1, 2], [3, 4]], dtype=pl.Array(pl.Int64, 2)),
+    }
+  )
+  frame.write_parquet(tmp_path / "i.parquet")
+  frame.write_ndjson(tmp_path / "i.jsonl")
+  names = ["tags", "by", "pair"]
+  of_parquet, of_lines = (
+    content.read_texts(tmp_path / name, "item", names, ITEMS)
+    for name in ("i.parquet", "i.jsonl")
+  )
+  assert of_parquet["tags"] == ['["a", "b \\"é\\"", null]', "", ""]
+  assert of_parquet == of_lines
+
+
+def test_a_column_that_is_no_text_is_named(tmp_path):
+  frame = pl.DataFrame({"item": ["x"], "length": [timedelta(hours=2)]})
+  frame.write_parquet(tmp_path / "i.parquet")
+  says = r"i\.parquet: 'length' holds Duration.*; write that column as text"
+  with pytest.raises(UserError, match=says):
+    content.read_texts(tmp_path / "i.parquet", "item", ["length"], ITEMS)
 
 
 def test_one_text_is_too_few(tmp_path):

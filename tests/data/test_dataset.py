@@ -43,18 +43,64 @@ def make(**changes) -> Dataset:
     ),
     ({"timestamp_E": np.array(list("abcd"))}, "'timestamp' of row 0 is .*'a'"),
     ({"titles": np.array(["t"])}, "'titles' has shape"),
+    ({"titles": ["t", None, "v"]}, "'titles' is object, .* give text only"),
     (
       {"features": {"text": np.array([[0.0], [np.nan], [1.0]])}},
       "'text' is nan at row 1, column 0",
     ),
     ({"features": {"text": np.eye(2)}}, "one row for each of the 3 items"),
     ({"features": {"text": np.zeros(3)}}, "feature 'text' has shape"),
+    ({"features": {"text": np.eye(3) == 1}}, "feature 'text' is bool of shape"),
+    ({"features": {"text": np.eye(3) * 1j}}, "feature 'text' is complex128 of"),
+    (
+      {"features": {"text": [[1], [2, 3], [4]]}},
+      "'text' is no array .*equally",
+    ),
+    ({"features": {"text": np.eye(3).astype(object)}}, "'text' is object of"),
+    ({"user_E": np.array([0, 0, 1, 2**32 - 1], "u4")}, "'user' of row 3 is 42"),
+    ({"item_E": np.array([0, 1, 1, 2**32 + 2])}, "'item' of row 3 is 42"),
+    ({"split_E": np.array([0, 0, 256, 0])}, "'split' of row 2 is 256"),
+    ({"user_E": 5}, "'user' must hold 1 integers"),
     ({"user_E": np.array([], int)}, "there are no interactions"),
+    ({"user_E": []}, "there are no interactions"),
   ],
 )
 def test_each_fault_is_named(changes, says):
   with pytest.raises(UserError, match=says):
     make(**changes)
+
+
+def test_lists_become_arrays():
+  expected = make(timestamp_E=np.arange(4), titles=np.array(["r", "s", "t"]))
+  data = make(
+    user_E=[0, 0, 1, 2],
+    item_E=(0, 1, 1, 2),
+    split_E=[0, 2, 0, 1],
+    features={"text": np.eye(3).tolist()},
+    user_ids=["ann", "bob", "eve"],
+    item_ids=["x", "y", "z"],
+    timestamp_E=[0, 1, 2, 3],
+    titles=["r", "s", "t"],
+  )
+  for field in dataclasses.fields(Dataset):
+    if field.name not in ("name", "features", "pictures"):
+      found = getattr(data, field.name)
+      assert found.dtype == getattr(expected, field.name).dtype
+      assert np.array_equal(found, getattr(expected, field.name))
+  assert np.array_equal(data.features["text"], expected.features["text"])
+  assert data.statistics()["users"] == 3 and len(data.names) == 3
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u4", "u8", "i8"])
+def test_any_kind_of_integers_gives_the_same(dtype):
+  names = ("user_E", "item_E", "split_E")
+  expected = make()
+  data = make(**{name: getattr(expected, name).astype(dtype) for name in names})
+  for name in names:
+    assert getattr(data, name).dtype == getattr(expected, name).dtype
+  found, rows = data.rows_newest_first(None), expected.rows_newest_first(None)
+  assert found.items.tolist() == rows.items.tolist()
+  assert found.offset.tolist() == rows.offset.tolist()
 
 
 def test_fingerprint_sees_a_changed_feature(small_data):

@@ -1,5 +1,6 @@
 import gzip
 import json
+import re
 
 import numpy as np
 import polars as pl
@@ -42,6 +43,8 @@ def lines(rows):
      'bob\tthe "y"\t-5\nann\t z 🎬 \t7\n'),
     ("a.jsonl", lines(ROWS)),
     ("a.jsonl.gz", lines(ROWS)),
+    ("marked.jsonl", "\ufeff" + lines(ROWS)),
+    ("marked.jsonl.gz", "\ufeff" + lines(ROWS)),
   ],
 )  # fmt: skip
 def test_every_text_form_reads_the_same(tmp_path, name, text):
@@ -65,6 +68,24 @@ def check(table):
 def test_columns_that_nobody_asks_for_may_have_one_name_or_none(tmp_path):
   text = ",,user,item,tag,tag\n0,0,ann,x,a,b\n0,1,bob,y,c,d\n"
   read = read_interactions(write(tmp_path / "a.csv", text), "user", "item")
+  assert read.user_ids.tolist() == ["ann", "bob"]
+  assert read.item_ids.tolist() == ["x", "y"]
+
+
+@pytest.mark.parametrize("packed", ["", ".gz"])
+@pytest.mark.parametrize(
+  "text",
+  [
+    "user,item,w\nann,x,1\nbob,y,\n",
+    'user,item,w\nann,x,""\nbob,y,1',
+    "user,item,\nann,x,\nbob,y,\n",
+    "user;item;a,b,c,d\nann;x;\nbob;y;1\n",
+    'user,item,w\nann,x,\nbob,y,a "good" one\n',
+  ],
+)
+def test_the_last_field_may_be_empty(tmp_path, text, packed):
+  path = write(tmp_path / f"a.csv{packed}", text)
+  read = read_interactions(path, "user", "item")
   assert read.user_ids.tolist() == ["ann", "bob"]
   assert read.item_ids.tolist() == ["x", "y"]
 
@@ -97,44 +118,23 @@ def test_json_lines_may_mix_numbers_and_text_in_ids(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("cells", "expected"),
-  [
-    (["3", " 4", "-5"], [3, 4, -5]),
-    (["1.5", "2", "1e3"], [1.5, 2, 1000]),
-    (["1970-01-02", "1969-12-31"], [86_400_000_000, -86_400_000_000]),
-    (["1970-01-01 00:00:01", "1970-01-01 00:00:00"], [1_000_000, 0]),
-    (["1970-01-01T00:00:01Z", "1970-01-01T00:01:00Z"], [1_000_000, 60_000_000]),
-  ],
+  ("user", "item"), [("true", "[ab] shop"), ("falsely", '{"id": "x"}')]
 )
-def test_times_are_numbers_or_dates(tmp_path, cells, expected):
-  column = pl.Series("when", cells)
-  found = tables.numbers(tmp_path, column, dates=True)
-  assert found.tolist() == expected
+def test_json_lines_may_have_ids_that_look_like_json(tmp_path, user, item):
+  record = json.dumps({"user": user, "item": item}) + "\n"
+  read = read_interactions(write(tmp_path / "a.jsonl", record), "user", "item")
+  assert read.user_ids.tolist() == [user] and read.item_ids.tolist() == [item]
 
 
-def test_a_parquet_date_is_a_time(tmp_path):
-  column = pl.Series("when", ["1970-01-02 00:00:00"]).str.to_datetime()
-  found = tables.numbers(tmp_path, column, dates=True)
-  assert found.tolist() == [86_400_000_000]
-
-
-@pytest.mark.parametrize(
-  ("cells", "says"),
-  [
-    (["3", "soon", "5"], "row 2, 'when' is 'soon'; give every row a number or"),
-    (["3", "4", ""], "row 3, 'when' is ''"),
-    (["3", None], "row 2, 'when' is None"),
-    (["3.5", "nan"], "row 2, 'when' is 'nan'"),
-    (["inf", "1"], "row 1, 'when' is 'inf'"),
-    (["2024-05-31", "3", "2024-06-01"], "row 2, 'when' is '3'"),
-    ([1.0, float("nan")], "row 2, 'when' is nan"),
-  ],
-)
-def test_what_is_no_time_is_named(tmp_path, cells, says):
-  with pytest.raises(UserError, match=f"a.csv: {says}"):
-    tables.numbers(
-      tmp_path / "a.csv", pl.Series("when", cells, strict=False), dates=True
-    )
+@pytest.mark.parametrize("packed", ["", ".gz"])
+@pytest.mark.parametrize("value", [{"id": "u0"}, ["i15"], [], True, False])
+def test_json_lines_with_ids_that_are_none_are_named(tmp_path, value, packed):
+  rows = [{"user": "[ab] shop", "item": "x"}, {"user": "ann", "item": value}]
+  path = tmp_path / f"a.jsonl{packed}"
+  write(path, "\n\n".join(map(json.dumps, rows)))
+  says = f"{path}: line 3, 'item' is {json.dumps(value)}; ids are text or whole"
+  with pytest.raises(UserError, match=re.escape(says)):
+    read_interactions(path, "user", "item")
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,13 @@ def test_what_is_no_time_is_named(tmp_path, cells, says):
      " name yours with --user_column"),
     ("a.csv", "user item\nann x\n", "no column 'user'; its first line is"),
     ("a.csv", "user,item\nann,x\n,y\n", "row 2 has no 'user'; fill it in"),
-    ("a.csv", "user,item\nann,x\nbob\n", "row 2 has no 'item'"),
+    ("a.csv", "user,item\nann,x\nbob,\n", "row 2 has no 'item'"),
+    ("a.csv", "user,item\nann,x\nbob\n", "line 3 has 1 fields, the header 2;"
+     " fill it in, or copy the file again"),
+    ("a.csv", "user,item,w\nann,x,1\nbob,y", "line 3 has 2 fields, the h"),
+    ("a.tsv", 'user\titem\tw\nann\t"x\ny"\t\nbob\ty', "line 4 has 2 fields"),
+    ("a.inter", 'user:token\titem:token\tw:float\nann\t"x\t1\nbob\ty\n',
+     "line 3 has 2 fields"),
     ("a.csv", "user,item\nann,x\nbob,y,z\n", "line 3 has 3 fields, the"),
     ("a.inter", "user:token\titem:token\nann\tx\nbob\ty\tz\n", "line 3 has 3"),
     ("a.csv", "user,title,item\nann,Heat,x\nbob,The Good, the Bad,y\n",
@@ -166,6 +172,7 @@ def test_what_is_no_time_is_named(tmp_path, cells, says):
     ("a.jsonl", '{"user": "ann", "item": "x"}\n{"user": "bob"}\n',
      "row 2 has no 'item'"),
     ("a.jsonl", '{"user": "ann", "item": "x"}\n{"user": \n', "line 2 is no"),
+    ("a.jsonl", '\ufeff{"user": "a", "item": "x"}\n{"user"\n', "line 2 is no"),
     ("a.jsonl", "user,item\n", "the first line is no JSON object"),
     ("a.jsonl", "[1, 2]\n", "the first line is no JSON object"),
     ("a.xlsx", "user", "what it holds is not known by its name"),
@@ -198,7 +205,9 @@ def test_files_cut_off_are_named(tmp_path, rng):
   (tmp_path / "a.parquet").write_bytes(table[: len(table) // 2])
   (tmp_path / "b.csv.gz").write_text("user,item\nann,x\n")
   (tmp_path / "c.csv.gz").write_bytes(packed[:20] + bytes(40) + packed[60:])
-  for name in ("a.parquet", "a.csv.gz", "b.csv.gz", "c.csv.gz"):
+  packed = gzip.compress(b"\xef\xbb\xbf" + whole.write_ndjson().encode())
+  (tmp_path / "d.jsonl.gz").write_bytes(packed[: len(packed) // 2])
+  for name in ("a.parquet", "a.csv.gz", "b.csv.gz", "c.csv.gz", "d.jsonl.gz"):
     with pytest.raises(UserError, match=f"{name}: (not|cannot)"):
       read_interactions(tmp_path / name, "user", "item")
 

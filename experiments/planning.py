@@ -151,7 +151,9 @@ def check_data(run: Run, config: configs.Config, known: dict[str, str]) -> None:
   file = run.folder / "dataset.json"
   synthetic = config.data == "synthetic"
   gone = not synthetic and not (config.data and Path(config.data).is_dir())
-  if run.finished if gone else not file.is_file():
+  if gone and run.finished:
+    return
+  if not gone and not file.is_file():
     return
   key = configs.to_json(config.synthetic) if synthetic else config.data
   if key not in known:

@@ -24,6 +24,7 @@ DELIMITED = (".csv", ".tsv", ".txt", *ATOMIC)
 LINES = (".jsonl", ".ndjson", ".json")
 SEPARATORS = (",", "\t", ";", "|")
 UNREADABLE = (OSError, EOFError, zlib.error)
+MEND_IDS = "ids are text or whole numbers: write that column as one of them."
 POLARS_ERRORS = (
   pl.exceptions.PolarsError,
   pl.exceptions.PanicException,
@@ -75,12 +76,14 @@ def by_separator(path: Path) -> dict[str, list[str]]:
     ) from error
 
 
-def separator_of(path: Path, columns: Collection[str]) -> str:
-  """The one under which these columns are there, else the likeliest."""
+def header_with(path: Path, columns: Collection[str]) -> tuple[str, list[str]]:
+  """The separator under which these columns are there, else the likeliest; and
+  all names that it makes."""
   names_by = by_separator(path)
   likeliest = max(names_by, key=lambda s: len(names_by[s]))
   fitting = (s for s in names_by if set(columns) <= set(names_by[s]))
-  return next(fitting, likeliest)
+  separator = next(fitting, likeliest)
+  return separator, names_by[separator]
 
 
 def atomic_types(path: Path) -> dict[str, str]:
@@ -133,8 +136,8 @@ def other_id(path: Path, column: str) -> str | None:
       value = record.get(column) if isinstance(record, dict) else None
       if isinstance(value, bool | list | dict):
         return (
-          f"{path}: line {number}, {column!r} is {json.dumps(value)}; ids are"
-          " text or whole numbers: write that column as one of them."
+          f"{path}: line {number}, {column!r} is {json.dumps(value)};"
+          f" {MEND_IDS}"
         )
   return None
 

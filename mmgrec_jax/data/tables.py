@@ -55,7 +55,8 @@ def collect(path: Path, frame: pl.LazyFrame) -> pl.DataFrame:
     return out
   maybe_short, out = out[SHORT], out.drop(SHORT)
   if maybe_short.any():
-    fault = headers.short_line(path, headers.separator_of(path, out.columns))
+    separator, _ = headers.header_with(path, out.columns)
+    fault = headers.short_line(path, separator)
     if fault:
       raise UserError(fault)
   return out
@@ -80,10 +81,7 @@ def with_ids(path: Path, frame: pl.LazyFrame, *names: str) -> pl.LazyFrame:
     if not (
       dtype.is_integer() or dtype in (pl.String, pl.Categorical, pl.Enum)
     ):
-      raise UserError(
-        f"{path}: {name!r} holds {dtype}; ids are text or whole numbers: write"
-        " that column as one of them."
-      )
+      raise UserError(f"{path}: {name!r} holds {dtype}; {headers.MEND_IDS}")
   texts = {name: pl.col(name).cast(pl.String) for name in names}
   return frame.with_columns(
     pl.when(text != "").then(text).alias(name) for name, text in texts.items()
@@ -160,8 +158,7 @@ def _parse(text: pl.Series, dates: bool) -> pl.Series:
 
 
 def _scan_delimited(path: Path, flags: Mapping[str, str]) -> pl.LazyFrame:
-  separator = headers.separator_of(path, flags)
-  names = headers.by_separator(path)[separator]
+  separator, names = headers.header_with(path, flags)
   _check_names(path, names, flags)
   # Those that nobody asks for may have one name, or none.
   different = [

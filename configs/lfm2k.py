@@ -26,6 +26,7 @@ def get_config(preset: str = "") -> configs.Config:
         "ngcf": {"l2": 0.15},
         "vbpr": {"l2": 0.15},
         "grcn": {"optimizer": {"learning_rate": 2e-3}},
+        "tiger": {"generator": {"epochs": 120}},
       },
     },
     preset,

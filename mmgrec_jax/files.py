@@ -129,7 +129,9 @@ def write_text(path: Path, text: str) -> None:
 
 def is_made(path: Path) -> bool:
   """Whether a file is there; several processes get one answer."""
-  return bool(hosts.firsts(path.is_file()))
+  # The first alone looks: to others a network file system would go on saying
+  # that it is not there once the first has written it.
+  return bool(hosts.firsts(hosts.is_first() and path.is_file()))
 
 
 def check_free(folder: Path) -> None:

@@ -8,6 +8,8 @@ one process nothing here costs anything.
 import os
 import sys
 import threading
+import time
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -87,6 +89,15 @@ def wait(what: str) -> None:
     from jax.experimental import multihost_utils
 
     multihost_utils.sync_global_devices(what)
+
+
+def await_file(path: Path) -> None:
+  """Until this process sees what the first has written: where files are shared
+  over a network, others may see it seconds later."""
+  for _ in range(20):
+    if is_first() or path.is_file():
+      return
+    time.sleep(0.5)
 
 
 def firsts(tree: Any) -> Any:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import importlib.util
 import io
 import sys
 import tempfile
@@ -51,8 +52,13 @@ def run(config: Config, path: str | Path, tensorboard: bool = False) -> dict:
 
   Raises:
     UserError: bad settings or data, or a workdir of another run, or one in
-      which a run is at work.
+      which a run is at work; no package for TensorBoard.
   """
+  if tensorboard and importlib.util.find_spec("tensorboardX") is None:
+    raise UserError(
+      "--tensorboard needs a package that is not there: pip install"
+      " 'mmgrec-jax[tensorboard]', or leave the flag out."
+    )
   data = _begin(config)
   folder = Workdir(path, config, data, tensorboard)
   with folder.held(), parallel.shared_by(config.model_shards):
@@ -62,7 +68,8 @@ def run(config: Config, path: str | Path, tensorboard: bool = False) -> dict:
       ),
       **_train(config, data, folder),
     }
-    out = results.report_results(config, data, folder, systems)
+    with parallel.enough_memory("evaluation"):
+      out = results.report_results(config, data, folder, systems)
     if hosts.is_first():
       page.write_report(config, data, folder.path)
     hosts.wait("report")

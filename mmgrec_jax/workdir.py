@@ -56,21 +56,25 @@ class Workdir:
         f"{self.path}: cannot be written ({error.strerror}); give another"
         " folder with --workdir."
       ) from error
-    self._pin("config.json", json.loads(configs.to_json(config)))
-    self._pin("dataset.json", {"fingerprint": data.fingerprint})
+    self._pins = {
+      "config.json": json.loads(configs.to_json(config)),
+      "dataset.json": {"fingerprint": data.fingerprint},
+    }
+    self._pin()
 
-  def _pin(self, name: str, now: dict) -> None:
-    there = self.read_json(name)
-    if there is None:
-      self.write_json(name, now)
-      return
-    changes = configs.differences(there, now)
-    if changes:
-      raise UserError(
-        f"{self.path} holds a run with other"
-        f" {'settings' if name == 'config.json' else 'data'}:"
-        f" {'; '.join(changes)}. Give another --workdir, or delete this one."
-      )
+  def _pin(self) -> None:
+    for name, now in self._pins.items():
+      there = self.read_json(name)
+      if there is None:
+        self.write_json(name, now)
+        continue
+      changes = configs.differences(there, now)
+      if changes:
+        raise UserError(
+          f"{self.path} holds a run with other"
+          f" {'settings' if name == 'config.json' else 'data'}:"
+          f" {'; '.join(changes)}. Give another --workdir, or delete this one."
+        )
 
   @contextlib.contextmanager
   def held(self) -> Iterator[None]:
@@ -94,6 +98,7 @@ class Workdir:
           f"{self.path}: process {sees_P.argmin()} has another folder of that"
           " name than process 0; give a --workdir on storage that all share."
         )
+      self._pin()  # another run may have begun in the same moment
       yield
 
   def _lock(self, stack: contextlib.ExitStack, token: np.ndarray) -> bool:

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from mmgrec_jax import files
+from mmgrec_jax import files, hosts
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.files import changed_file, read_json, read_json_lines, sha256
 
@@ -91,3 +91,23 @@ def test_a_file_with_a_digest_that_is_needed_is_read_once(
   monkeypatch.setattr(files, "sha256", lambda path: read.append(path.name))
   changed_file(tmp_path, {"a": None}, ["a", "b"])  # type: ignore
   assert read == ["a", "b"]
+
+
+def test_others_than_the_first_look_only_once_it_is_written(
+  tmp_path, monkeypatch
+):
+  there, path = tmp_path / "there", tmp_path / "later"
+  there.touch()
+  assert files.is_made(there)
+  monkeypatch.setattr(hosts, "is_first", lambda: False)
+  assert not files.is_made(there)  # as the first says, which has not looked
+  waits = []
+
+  def appear(seconds):
+    waits.append(seconds)
+    if len(waits) == 3:
+      path.touch()
+
+  monkeypatch.setattr(hosts.time, "sleep", appear)
+  hosts.await_file(path)
+  assert len(waits) == 3

@@ -63,3 +63,25 @@ def test_a_second_run_in_one_workdir_is_refused(tmp_path, small_data):
     pass
   with folder.held():
     pass
+
+
+def test_a_run_goes_on_with_its_data_elsewhere(tmp_path, small_data):
+  config = default_config()
+  Workdir(tmp_path, config, small_data)
+  config.data, config.train.checkpoint_seconds = "moved/here", 5
+  Workdir(tmp_path, config, small_data)
+
+
+def test_of_two_runs_that_begin_in_one_moment_one_is_refused(
+  tmp_path, small_data
+):
+  config = default_config()
+  first = Workdir(tmp_path, config, small_data)
+  (tmp_path / "config.json").unlink()  # as the other still saw it
+  config.seed = 7
+  Workdir(tmp_path, config, small_data)
+  with (
+    pytest.raises(UserError, match="config.seed: 7 there, 0 now"),
+    first.held(),
+  ):
+    pass

@@ -55,8 +55,13 @@ def to_json(config: Config) -> str:
   return json.dumps(config.to_dict(), indent=1, sort_keys=True)
 
 
-# With these a run goes on as it began: on other devices, or past a refusal.
+# With these a run goes on as it began: with its data elsewhere (dataset.json
+# says whether it is the same), on other devices, or past a refusal.
 WITHOUT_RESULT = (
+  "data",
+  "published",
+  "train.checkpoint_seconds",
+  "train.steps_per_call",
   "model_shards",
   "recid.min_r2",
   "recid.min_usage",

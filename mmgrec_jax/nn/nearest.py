@@ -31,7 +31,12 @@ def nearest(x_RxF: jax.Array, k: int) -> jax.Array:
   size = -(-len(x_RxF) // chunks)
   padding = [(0, chunks * size - len(x_RxF)), (0, 0)]
   x_GxSxF = jnp.pad(x_RxF, padding).reshape(chunks, size, -1)
-  index_GxSxk = jax.lax.map(lambda x: top_k(x @ x_RxF.T, k)[1], x_GxSxF)
+
+  def of_chunk(x_SxF):
+    # In full precision, which GPUs and TPUs take for products only when asked.
+    return top_k(jnp.matmul(x_SxF, x_RxF.T, precision="highest"), k)[1]
+
+  index_GxSxk = jax.lax.map(of_chunk, x_GxSxF)
   return index_GxSxk.reshape(-1, k)[: len(x_RxF)]
 
 

@@ -74,8 +74,9 @@ def rehearsal_total(stages: "Sequence[Rehearsal]") -> str:
   most = max(one.memory for one in stages)
   total = _duration(sum(one.seconds for one in stages))
   return (
-    f"In all at most {total}, less where training stops early, plus the final"
-    f" evaluation; {most / 2**20:,.0f} MiB of each device. Nothing was written."
+    f"Training takes at most {total}, less where it stops early; beside it come"
+    " what is made between its stages and the final evaluation."
+    f" {most / 2**20:,.0f} MiB of each device. Nothing was written."
   )
 
 

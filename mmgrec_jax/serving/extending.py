@@ -18,12 +18,18 @@ from mmgrec_jax.recid.assign import RecIds, load_rec_ids, save_rec_ids
 from mmgrec_jax.recid.extend import later_rec_ids
 from mmgrec_jax.serving.recommendation import rows_by_id
 from mmgrec_jax.serving.systems import fold_in, mean_of_rows
-from mmgrec_jax.serving.trained import Trained, best_of, vectors_file
+from mmgrec_jax.serving.trained import (
+  Trained,
+  best_of,
+  vectors_file,
+  wants_mix,
+)
 from mmgrec_jax.serving.unseen import learn_map
 from mmgrec_jax.stages.content import save_content
 from mmgrec_jax.stages.embed import build_rqvae
 from mmgrec_jax.stages.item_item import read_matrix
 from mmgrec_jax.stages.load import normalised_features
+from mmgrec_jax.stages.rescoring import read_found
 from mmgrec_jax.stages.vectors import VECTORS, read_vectors
 from mmgrec_jax.workdir import EXTENDED, Workdir
 
@@ -89,7 +95,8 @@ def extend(
       save_rec_ids(rec_ids, scratch / "recids.npz")
       for stage in STAGES:
         shutil.copytree(run.folder / stage, scratch / stage)
-      if (run.folder / "rescore.json").is_file():
+      if wants_mix(config):
+        read_found(run.folder)  # or says what is wrong with it
         shutil.copy(run.folder / "rescore.json", scratch)
       if (run.folder / "item_item.npz").is_file():
         later_ease(run, match, scratch)

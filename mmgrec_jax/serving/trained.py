@@ -144,17 +144,21 @@ def vectors_file(run: Trained) -> Path:
   return run.folder / ("embed/vectors.npz" if embed else "vectors.npz")
 
 
+def wants_mix(config: configs.Config) -> bool:
+  """Whether a run's beams are re-scored."""
+  return bool(
+    "rescore" in config.evaluation and config.evaluation.rescore.scores
+  )
+
+
 def rescored(run: Trained, search: rankers.Search) -> rankers.Search:
-  """With the mix of rescore.json, if the run has one.
+  """With the mix of rescore.json, if the run's settings want one.
 
   Raises:
-    UserError: it is damaged or of an earlier version, or a file that has a
-      part in the mix is missing or damaged.
+    UserError: it is missing, damaged or of an earlier version, or a file that
+      has a part in the mix is missing or damaged.
   """
-  wanted = "rescore" in run.config.evaluation and (
-    run.config.evaluation.rescore.scores
-  )
-  if not (wanted and (run.folder / "rescore.json").is_file()):
+  if not wants_mix(run.config):
     return search
   found = rescoring.read_found(run.folder)
   return rescoring.read_mix(run.folder, search, found, run.data.n_items)

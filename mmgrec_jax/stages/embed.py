@@ -33,15 +33,14 @@ def embed(config: Config, data: Dataset, folder: Workdir) -> Vectors:
   """
   path = folder.path / "embed" / "vectors.npz"
   if not is_made(path):
-    features = joined_features(config, data)
     if config.embedding == "gcn":
-      h_user, h_item = _train_encoder(config, data, features, folder)
+      h_user, h_item = _train_encoder(config, data, folder)
     else:
       h_user, h_item = train_vectors(config, data, folder)
     h_item = _shortened(config, data, folder, h_user, h_item)
     h_user, h_item = _unit(h_user), _unit(h_item)
     of_features = config.recid.method == "features"
-    x = features if of_features else jnp.asarray(h_item)
+    x = joined_features(config, data) if of_features else jnp.asarray(h_item)
     arrays = _train_rqvae(config, x, folder)
     write_arrays(path, {"user": h_user, "item": h_item, **arrays})
   return Vectors(*map(jnp.asarray, read_vectors(path, data).values()))
@@ -121,9 +120,10 @@ def build_rqvae(config: Config) -> RQVAE:
 
 
 def _train_encoder(
-  config: Config, data: Dataset, features: jax.Array, folder: Workdir
+  config: Config, data: Dataset, folder: Workdir
 ) -> tuple[np.ndarray, np.ndarray]:
   """Eq. 10, both losses in turn. Returns the best epoch's h."""
+  features = joined_features(config, data)
   encoder = build_encoder(config, data)
   graph = bipartite_graph(
     *data.edges(TRAIN), data.n_users, data.n_items, config.graph

@@ -56,7 +56,7 @@ def report_results(
   splits = config.evaluation.splits
   results = {"dataset": data.statistics(), **{split: {} for split in splits}}
   per_user, lists, rankers = {}, {}, {}
-  params_of = {name: parallel.replicate(p) for name, (_, p) in systems.items()}
+  params_of = parallel.replicate_once({n: p for n, (_, p) in systems.items()})
   for split in splits:
     users = countable_users(data, split)
     results["dataset"][f"{split}_users_counted"] = len(users)

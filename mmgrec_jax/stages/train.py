@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 
+from mmgrec_jax.training import parallel
 from mmgrec_jax.training.checkpoint import Checkpoints
 from mmgrec_jax.training.loop import Schedule, Task, fit
 from mmgrec_jax.training.writer import Writer
@@ -21,16 +22,20 @@ def train(
 
   Args:
     place: of the checkpoints in the workdir; default: the task's name.
+
+  Raises:
+    UserError: the devices' memory is too small.
   """
   if folder.rehearse is not None:
     return folder.rehearse(task, schedule, key)
   boards = folder.path / "tensorboard" if folder.tensorboard else None
-  best, progress = fit(
-    task,
-    schedule,
-    Checkpoints(folder.path / (place or task.name)),
-    Writer(folder.path / "metrics.jsonl", boards),
-    key,
-  )
+  with parallel.enough_memory(task.name):
+    best, progress = fit(
+      task,
+      schedule,
+      Checkpoints(folder.path / (place or task.name)),
+      Writer(folder.path / "metrics.jsonl", boards),
+      key,
+    )
   folder.note_seconds(task.name, progress.seconds)
   return best

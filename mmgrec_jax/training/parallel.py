@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmgrec_jax import hosts
-from mmgrec_jax.errors import UserError
+from mmgrec_jax.errors import UserError, first_line
 from mmgrec_jax.training import sharded
 
 AXIS = "device"
@@ -32,6 +32,22 @@ def own_places() -> list[int]:
   """Where among `devices` this process's own are."""
   own = jax.process_index()
   return [i for i, d in enumerate(devices()) if d.process_index == own]
+
+
+@contextlib.contextmanager
+def enough_memory(what: str) -> Iterator[None]:
+  """Raises UserError where a device runs out of memory inside; it names `what`
+  was done."""
+  try:
+    yield
+  except jax.errors.JaxRuntimeError as error:
+    if "RESOURCE_EXHAUSTED" not in str(error):
+      raise
+    raise UserError(
+      f"{what}: a device has not enough memory ({first_line(error)}); give a"
+      " smaller batch_size of that stage, with another --workdir, or let"
+      " devices share it, config.model_shards."
+    ) from error
 
 
 @contextlib.contextmanager
@@ -114,6 +130,21 @@ def replicate(tree: Any) -> Any:
     return jax.device_put(stacked, by_device)
 
   return jax.tree.map(copies, tree)
+
+
+def replicate_once(tree: Any) -> Any:
+  """As `replicate`, but an array that is there several times is placed once.
+
+  Not for what is donated to a program: that wants arrays of its own.
+  """
+  placed: dict[int, Any] = {}
+
+  def place(array):
+    if id(array) not in placed:
+      placed[id(array)] = replicate(array)
+    return placed[id(array)]
+
+  return jax.tree.map(place, tree)
 
 
 def unreplicate(tree: Any) -> Any:

@@ -48,27 +48,34 @@ def rehearse(
 
   Returns:
     the parameters after them (host), and what was measured.
+
+  Raises:
+    UserError: the devices' memory is too small; it says what is needed.
   """
-  state = parallel.replicate(jax.device_get(task.init()))
-  data = parallel.replicate(task.data)
-  run = parallel.run_steps(task.step, task.plan, task.steps_per_epoch)
-  memory = parallel.memory(run, state, data, key, 1)
+  with parallel.enough_memory(task.name):
+    state = parallel.replicate(jax.device_get(task.init()))
+    data = parallel.replicate(task.data)
+    run = parallel.run_steps(task.step, task.plan, task.steps_per_epoch)
+    memory = parallel.memory(run, state, data, key, 1)
 
   def steps(n: int) -> None:
     nonlocal state
     state, _ = jax.block_until_ready(run(state, data, key, n))
 
-  compiling, one = _twice(lambda: steps(1))
-  more = min(max(int(1 / one), 1), 20)
-  _, several = _twice(lambda: steps(1 + more))
-  step = max(several - one, 0.0) / more
-  validation, validations = 0.0, 0
-  if task.validate is not None:
-    validate = task.validate
-    validations = -(-schedule.epochs // schedule.eval_every)
-    first, validation = _twice(lambda: validate(state.params))
-    compiling += first
-  return parallel.unreplicate(state.params), Rehearsal(
+  needed = f"{task.name}, {memory / 2**20:,.0f} MiB of each device"
+  with parallel.enough_memory(needed):
+    compiling, one = _twice(lambda: steps(1))
+    more = min(max(int(1 / one), 1), 20)
+    _, several = _twice(lambda: steps(1 + more))
+    step = max(several - one, 0.0) / more
+    validation, validations = 0.0, 0
+    if task.validate is not None:
+      validate = task.validate
+      validations = -(-schedule.epochs // schedule.eval_every)
+      first, validation = _twice(lambda: validate(state.params))
+      compiling += first
+    params = parallel.unreplicate(state.params)
+  return params, Rehearsal(
     task.name,
     memory,
     compiling,

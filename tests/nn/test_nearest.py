@@ -29,6 +29,11 @@ def test_nearest_equals_a_full_sort(rng, monkeypatch, chunk):
   np.testing.assert_array_equal(nearest.nearest(jnp.asarray(x), 6), order)
 
 
+def test_nearest_asks_for_full_precision():
+  program = jax.make_jaxpr(lambda x: nearest.nearest(x, 2))(np.ones((4, 3)))
+  assert "precision=(Precision.HIGHEST, Precision.HIGHEST)" in str(program)
+
+
 def test_fewer_rows_than_neighbours_are_all_named(rng):
   x = jnp.asarray(rng.normal(size=(4, 3)), jnp.float32)
   index = np.sort(nearest.nearest(x, 10), axis=1)

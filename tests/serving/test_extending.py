@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -318,6 +319,16 @@ def test_what_is_wrong_with_the_data_is_named(
   assert "--boost=0.0: it must be above 0" in capsys.readouterr().err
   (out / "something").mkdir(parents=True)
   assert "something already" in fails(capsys, mmgrec_run, more, out)
+
+
+def test_a_run_without_its_mix_is_not_extended(
+  mmgrec_run, more, tmp_path, capsys
+):
+  run = shutil.copytree(mmgrec_run, tmp_path / "run")
+  (run / "rescore.json").unlink()
+  says = fails(capsys, run, more, tmp_path / "out")
+  assert "rescore.json: not found" in says
+  assert not (tmp_path / "out").exists()
 
 
 def test_a_run_that_cannot_be_extended_says_why(

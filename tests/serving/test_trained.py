@@ -59,7 +59,8 @@ def test_a_setting_of_another_version_is_named_with_its_file(tmp_path):
 def test_re_scoring_reads_what_has_a_part_in_the_mix(tmp_path, small_data):
   run = trained.Trained(tmp_path, default_config(), small_data)
   beams = Search(None, None, None)
-  assert trained.rescored(run, beams) is beams
+  with pytest.raises(UserError, match="rescore.json: not found; delete it and"):
+    trained.rescored(run, beams)
 
   def found(**mix):
     other = {"without_ease": {"beams": 9.0}}

@@ -8,8 +8,10 @@ import pytest
 from mmgrec_jax import pipeline
 from mmgrec_jax.config import default_config
 from mmgrec_jax.data.dataset import VALID
+from mmgrec_jax.errors import UserError
 from mmgrec_jax.serving.trained import open_workdir, reload_generator
 from mmgrec_jax.stages import results
+from mmgrec_jax.training import parallel
 from mmgrec_jax.workdir import Workdir
 
 
@@ -91,3 +93,21 @@ def test_the_usual_run_does_look(run_mf):
   with pytest.raises(AssertionError) as looked:
     run_mf(("valid", "test"))
   assert looked.typename == "LookedAtTest"
+
+
+def test_what_systems_share_is_placed_once():
+  shared, own = np.ones(5), (np.zeros(2), np.zeros(2))
+  systems = {"beams": (shared, own[0]), "mmgrec": (shared, own[1])}
+  placed = parallel.replicate_once(systems)
+  assert placed["beams"][0] is placed["mmgrec"][0]
+  assert placed["beams"][1] is not placed["mmgrec"][1]
+  np.testing.assert_array_equal(placed["mmgrec"][0], np.ones((4, 5)))
+
+
+def test_tensorboard_without_its_package_is_refused_at_once(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(pipeline.importlib.util, "find_spec", lambda name: None)
+  with pytest.raises(UserError, match=r"pip install 'mmgrec-jax.tensorboard.'"):
+    pipeline.run(default_config("mf"), tmp_path / "w", tensorboard=True)
+  assert not (tmp_path / "w").exists()

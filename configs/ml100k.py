@@ -33,7 +33,7 @@ def get_config(preset: str = "") -> configs.Config:
         "mmgcn": {"l2": 0.1},
         "invrl": {"optimizer": {"learning_rate": 1e-3}},
         "lightgt": {"optimizer": {"learning_rate": 4e-2}},
-        "tiger": {"generator": {"history_order": "random"}},
+        "tiger": {"generator": {"history_order": "random", "epochs": 56}},
       },
     },
     preset,

@@ -72,7 +72,7 @@ def write_held(file: str, settings: Mapping[str, str], folder: Path,
       )
     return
   held = hold_out(data, share, seed)
-  folder.mkdir(parents=True, exist_ok=True)
+  runs.make_folder(folder)
   for name in ("train", "later"):
     if not (folder / name).exists():
       save_dataset(getattr(held, name), folder / name)

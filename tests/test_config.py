@@ -30,6 +30,10 @@ def test_every_config_file_is_valid_in_every_preset(path, preset):
     assert config.generator.optimizer.learning_rate == 1e-3
     assert config.generator.optimizer.weight_decay == 1e-5
     assert config.generator.batch_size == 3000
+    # Of a sum over the batch, where ours is a mean: rate and decay of a step.
+    assert config.embed.optimizer.learning_rate == 3000 * 1e-3
+    decay = config.embed.optimizer.weight_decay
+    assert 3.0 * decay == pytest.approx(1e-3 * 1e-5)
 
 
 def test_the_six_data_sets_are_there():

@@ -3,7 +3,7 @@
 Command: python -m experiments.benchmarks.evaluate --out=runs/benchmarks
 
 Made-up interactions of MovieLens-100K's size and the model of
-configs/ml100k.py with random weights: the 50 best items of every user, scored.
+configs/ml100k.py with random weights: the 100 best items of every user, scored.
 Off: attention as the paper writes it, a dense trie, the model asked for every
 beam, every history padded to the longest, 128 users at a time. Times are per
 user.

@@ -6,11 +6,11 @@ Ours generates 10 items with a beam of 10 from a history of 32; its weights are
 random, which does not change its work. Matrix factorisation (MF) ranks all
 items by inner product: exactly, or approximately by an inverted file (IVF) that
 looks into as few lists as give recall@10 of .95. Its vectors are drawn around
-1,000 centres, NOISE times as far from them as those from each other. An index's
-speed depends on nothing as much: at 86,483 items it reads 2 lists of 1,024 with
-NOISE 1, about 64 with 1.2 and half of them with 2. All leave out the 32 items
-seen. A ratio below 1 means that MF
-is faster: it is, up to some size.
+1,000 centres; NOISE is how far they spread around one, over how far the centres
+do. An index's speed depends on nothing as much: at 86,483 items it reads 2
+lists of 1,024 with NOISE 1, about 64 with 1.2 and half of them with 2. All
+leave out the 32 items seen. A call is for 64 users, exact search of 10 million
+items for 8. A ratio below 1 means that MF is faster: it is, up to some size.
 """
 
 import statistics

@@ -38,6 +38,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
   )
   parser.add_argument("--workdir", type=Path, required=True)
   parser.add_argument(
+    "--data", type=Path, help="where the data is now; default: where it was"
+  )
+  parser.add_argument(
     "--users",
     type=int,
     default=1000,
@@ -46,9 +49,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
   return parser.parse_args(argv)
 
 
-def inspect(workdir: Path, n_users: int) -> dict:
+def inspect(workdir: Path, n_users: int, data: Path | None = None) -> dict:
   """Everything that inspect.json holds."""
-  trained = open_workdir(workdir)
+  trained = open_workdir(workdir, data)
   run, generator = finished.read_finished(trained), reload_generator(trained)
   users = run.users
   if len(users) > n_users:
@@ -71,7 +74,7 @@ def main(argv: Sequence[str]) -> None:
   try:
     if given.users < 1:
       raise UserError(f"--users={given.users}: how many there are, 1 or more.")
-    summary = inspect(folder, given.users)
+    summary = inspect(folder, given.users, given.data)
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)

@@ -30,8 +30,13 @@ PAPER = {
     "l2": 0.0,
     "last_activation": True,
     "epochs": 1000,
-    # L_bpr of eq. 10 is a sum, of 3000 triples, where ours is their mean.
-    "optimizer": {**_PAPER_SGD, "learning_rate": 3.0},
+    # L_bpr of eq. 10 is a sum, of 3000 triples, where ours is their mean. The
+    # decay of a step is their product: it is as of the sum with 1e-3 and 1e-5.
+    "optimizer": {
+      **_PAPER_SGD,
+      "learning_rate": 3000 * 1e-3,
+      "weight_decay": 1e-5 / 3000,
+    },
   },
   "rqvae": {"batch_size": 3000, "epochs": 1000, "optimizer": _PAPER_SGD},
   "generator": {

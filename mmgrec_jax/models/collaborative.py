@@ -100,9 +100,11 @@ def half_square(*tables: jax.Array) -> jax.Array:
 
 
 def normalise(x: jax.Array) -> jax.Array:
-  """Rows of norm 1; a row of zeros stays, with a finite gradient."""
+  """Rows of norm 1; a row of zeros stays, with no gradient."""
   square = (x**2).sum(axis=-1, keepdims=True)
-  return x * jax.lax.rsqrt(jnp.maximum(square, 1e-24))
+  scale = jax.lax.rsqrt(jnp.maximum(square, 1e-24))
+  # Not 1e12 of it, which clipping would leave of a step instead of all others.
+  return x * jnp.where(square > 1e-24, scale, 0.0)
 
 
 def of_outputs(user_BxD: jax.Array, item_IxD: jax.Array) -> Embedded:

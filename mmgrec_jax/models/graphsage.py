@@ -53,5 +53,7 @@ class GraphSAGE(nn.Module):
       x_IxH += table("item", inputs.n_items)
     if self.item_input != "id":
       for name, x_IxF in sorted(inputs.features.items()):
-        x_IxH += nn.Dense(self.hidden, use_bias=False, name=name)(x_IxF)
+        x_IxH += nn.Dense(self.hidden, use_bias=False, name=f"map_{name}")(
+          x_IxF
+        )
     return x_IxH

@@ -19,7 +19,7 @@ class LATTICE(nn.Module):
   """LightGCN whose items also get h, from items with alike features.
 
   Per modality a graph S of the `neighbours` items of largest cosine similarity
-  (an item is its own first), of the features once, and of a linear
+  (an item is its own), of the features once, and of a linear
   map of them anew at the first step of an epoch and for evaluation.
   With a softmax over modalities, w, the graph is
     original * sum w_m norm(S_m) + (1 - original) * norm(sum w_m S~_m),

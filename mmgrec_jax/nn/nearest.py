@@ -23,7 +23,7 @@ class SparseRows:
 def nearest(x_RxF: jax.Array, k: int) -> jax.Array:
   """The k rows with the largest inner product, exact. int32 [R, k].
 
-  Rows of norm 1 make it the cosine, and each row its own first neighbour.
+  Of equal ones those of the lowest index.
   """
   k = min(k, len(x_RxF))
   # Chunks of even size: the more rows, the more chunks, of the same memory.
@@ -51,8 +51,17 @@ def inner_products(x_RxF: jax.Array, index_RxC: jax.Array) -> jax.Array:
 
 
 def most_alike(x_RxF: jax.Array, k: int) -> SparseRows:
-  """Each row's `nearest` and the products with them, which have a gradient."""
+  """Each row's `nearest` and the products with them, which have a gradient.
+
+  Args:
+    x_RxF: rows of norm 1 or 0. Each is among its own neighbours: instead of the
+      last where k equal rows come before it, as of items of one genre.
+  """
   index_RxC = nearest(jax.lax.stop_gradient(x_RxF), k)
+  own_Rx1 = jnp.arange(len(x_RxF))[:, None]
+  absent_Rx1 = (index_RxC != own_Rx1).all(axis=1, keepdims=True)
+  last_1xC = jnp.arange(index_RxC.shape[1])[None] == index_RxC.shape[1] - 1
+  index_RxC = jnp.where(absent_Rx1 & last_1xC, own_Rx1, index_RxC)
   return SparseRows(index_RxC, inner_products(x_RxF, index_RxC))
 
 

@@ -72,8 +72,9 @@ def group_sizes(semantic_IxS: np.ndarray) -> Figure:
   _, size = np.unique(semantic_IxS, axis=0, return_counts=True)
   figure = Figure(figsize=(5, 2.4), layout="constrained")
   axes = figure.add_subplot()
-  bars = np.bincount(size)[1:]
-  axes.bar(1 + np.arange(len(bars)), bars, color=BLUE)
+  groups = np.bincount(size)[1:]
+  # One outline, not a bar each: a group may have thousands.
+  axes.stairs(groups, 0.5 + np.arange(len(groups) + 1), fill=True, color=BLUE)
   axes.set(xlabel="items that share all semantic tokens", ylabel="groups")
   axes.set_yscale("log")
   axes.xaxis.set_major_locator(MaxNLocator(integer=True))

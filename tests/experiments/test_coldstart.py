@@ -236,3 +236,14 @@ def test_mistakes_are_named(flag, says, tmp_path, monkeypatch, capsys):
   assert stopped.value.code == 2
   assert says in capsys.readouterr().err
   assert not (tmp_path / "o").exists()
+
+
+def test_a_place_that_cannot_be_a_folder_is_named(
+  tmp_path, monkeypatch, capsys
+):
+  monkeypatch.chdir(ROOT)
+  (tmp_path / "o").touch()
+  with pytest.raises(SystemExit) as stopped:
+    coldstart.main(["--datasets=synthetic", f"--out={tmp_path / 'o'}"])
+  assert stopped.value.code == 2
+  assert "cannot be a folder (Not a directory)" in capsys.readouterr().err

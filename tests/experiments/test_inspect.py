@@ -247,6 +247,13 @@ def test_a_run_that_was_extended_was_not_evaluated(mmgrec_run, tmp_path):
     finished.read_finished(run)
 
 
+def test_data_that_has_moved_is_given(mmgrec_run, tmp_path, capsys):
+  with pytest.raises(SystemExit) as stopped:
+    main([f"--workdir={mmgrec_run}", f"--data={tmp_path / 'gone'}"])
+  assert stopped.value.code == 2
+  assert f"No data set at '{tmp_path / 'gone'}'" in capsys.readouterr().err
+
+
 def test_no_users_cannot_be_examined(tmp_path, capsys):
   with pytest.raises(SystemExit) as stopped:
     main([f"--workdir={tmp_path}", "--users=0"])

@@ -56,6 +56,12 @@ def test_a_score_is_the_weighted_share_of_the_nearest_that_a_user_has(
         assert np.isnan(got_BxK[user, place])
 
 
+def test_items_of_one_genre_have_as_many_neighbours_as_others():
+  rows = nearest_by_content(np.ones((9, 3), np.float32), 4)
+  np.testing.assert_array_equal((rows.weight_RxC > 0).sum(axis=1), 4)
+  np.testing.assert_allclose(rows.weight_RxC.max(axis=1), 1 / 4)
+
+
 @pytest.mark.parametrize("of", [nearest_by_content, principal_components])
 def test_the_order_of_items_does_not_matter(of, x_IxF, rng):
   history_1xH, items_1xK = np.array([[0, 5, 9]]), np.array([[1, 7, 4, 2]])

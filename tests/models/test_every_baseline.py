@@ -10,7 +10,11 @@ import pytest
 from mmgrec_jax.config import default_config
 from mmgrec_jax.config.defaults import EMBEDDING
 from mmgrec_jax.models import settings
-from mmgrec_jax.models.collaborative import embed_everyone, prepare
+from mmgrec_jax.models.collaborative import (
+  embed_everyone,
+  normalise,
+  prepare,
+)
 from mmgrec_jax.models.table import MODELS, build_model, objective_of
 from mmgrec_jax.training.collaborative import collaborative_task
 
@@ -112,3 +116,13 @@ def test_steps_lower_for_tpu_and_cuda(system, tiny_inputs, lower_steps):
     jax.random.key(0), objective_of(config),
   )  # fmt: skip
   assert "all_reduce" in lower_steps(task, task.init())
+
+
+def test_rows_without_features_take_no_part_in_the_gradient():
+  x = jnp.array([[3.0, 4.0], [0.0, 0.0], [1e-6, 0.0]])
+  np.testing.assert_allclose(normalise(x), [[0.6, 0.8], [0, 0], [1, 0]])
+  gradient = jax.grad(lambda x: normalise(x)[:, 0].sum())(x)
+  np.testing.assert_allclose(
+    gradient, [[0.128, -0.096], [0, 0], [0, 0]], rtol=1e-5, atol=1e-6
+  )
+  assert (gradient[1] == 0).all()

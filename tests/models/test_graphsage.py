@@ -29,7 +29,11 @@ def with_ids(found, kind):
 def with_features(found, kind):
   """MMGRec's encoder: v, a and t side by side times one matrix."""
   v, a, t = np.split(found[f"{kind}/fuse.weight"].T, [5, 9])
-  fuse = {"v": {"kernel": v}, "a": {"kernel": a}, "t": {"kernel": t}}
+  fuse = {
+    "map_v": {"kernel": v},
+    "map_a": {"kernel": a},
+    "map_t": {"kernel": t},
+  }
   return {"user": found[f"{kind}/user"], **fuse, **layers(found, kind)}
 
 
@@ -98,6 +102,14 @@ def test_a_node_without_neighbours_sees_only_itself(oracle, tiny_inputs):
   np.testing.assert_allclose(h_item[8], h, rtol=1e-5)
 
 
+def test_a_modality_may_have_any_name(tiny_inputs):
+  inputs = tiny_inputs("v")
+  named = dict.fromkeys(("item", "user", "layer_1"), inputs.features["v"])
+  inputs = inputs.replace(features=named)
+  names = start(GraphSAGE(width=6, item_input="both"), inputs).keys()
+  assert {"item", "user", "map_item", "map_user", "map_layer_1"} <= names
+
+
 def test_what_goes_in_for_items_is_a_choice(tiny_inputs):
   names = {
     item_input: set(
@@ -107,8 +119,8 @@ def test_what_goes_in_for_items_is_a_choice(tiny_inputs):
   }
   layers = {"user", "layer_1", "layer_2"}
   assert names["id"] == layers | {"item"}
-  assert names["features"] == layers | {"v", "t"}
-  assert names["both"] == layers | {"item", "v", "t"}
+  assert names["features"] == layers | {"map_v", "map_t"}
+  assert names["both"] == layers | {"item", "map_v", "map_t"}
 
 
 @pytest.mark.parametrize("which", ["dropout", "output_dropout"])

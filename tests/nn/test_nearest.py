@@ -34,6 +34,16 @@ def test_nearest_asks_for_full_precision():
   assert "precision=(Precision.HIGHEST, Precision.HIGHEST)" in str(program)
 
 
+def test_each_of_many_equal_rows_is_its_own_neighbour():
+  x_RxF = jnp.array([[0.6, 0.8]] * 7 + [[0.8, -0.6]])
+  found = nearest.most_alike(x_RxF, 3)
+  np.testing.assert_array_equal(
+    found.index_RxC,
+    [*[[0, 1, 2]] * 3, [0, 1, 3], [0, 1, 4], [0, 1, 5], [0, 1, 6], [7, 0, 1]],
+  )
+  np.testing.assert_allclose(found.weight_RxC[:7], 1, rtol=1e-6)
+
+
 def test_fewer_rows_than_neighbours_are_all_named(rng):
   x = jnp.asarray(rng.normal(size=(4, 3)), jnp.float32)
   index = np.sort(nearest.nearest(x, 10), axis=1)

@@ -156,3 +156,13 @@ def test_many_items_are_drawn_as_a_part_of_them(rng, monkeypatch):
   monkeypatch.setattr(figures, "MAP_POINTS", 50)
   figure = figures.item_map(rng.normal(size=(200, 4)), np.arange(200))
   assert len(figure.axes[0].collections[0].get_offsets()) == 50
+
+
+def test_a_large_group_is_no_more_to_draw():
+  semantic_IxS = np.array([*np.zeros(5000), 1, 1, 2])[:, None]
+  figure = figures.group_sizes(semantic_IxS)
+  (outline,) = figure.axes[0].patches
+  groups, edges, _ = outline.get_data()
+  assert dict(zip(edges[:-1] + 0.5, groups, strict=True)) == {
+    **dict.fromkeys(range(1, 5001), 0), 1: 1, 2: 1, 5000: 1
+  }  # fmt: skip

@@ -5,9 +5,9 @@ Command: python -m experiments.figure4 --datasets=lfm2k=DIR,ml100k=DIR \\
 
 1 to 4 layers (of encoder and decoder alike; LightGT's are those of its graph
 convolution, too) and 1, 2, 4 and 8 heads, each with all else as the config has
-it. Data sets and runs are as those of tables.py: a
-point where nothing is changed is the run of that system in the tables with the
-same --out. Settings are given as for main, --config.KEY=VALUE.
+it. Data sets and runs are as those of tables.py: a point where nothing is
+changed is the run of that system in the tables with the same --out. Settings
+are given as for main, --config.KEY=VALUE.
 
 OUT gets figure4.json, figure4.md and figure4-<data set>.png; `generator` is
 mmgrec's beams before they are re-scored. The paper prints no numbers to this

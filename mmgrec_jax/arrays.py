@@ -45,7 +45,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
       archive.comment = digest(arrays).encode()
     scratch.replace(path)
   hosts.wait(path.name)
-  hosts.await_file(path)
+  hosts.in_time(path.is_file)
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:

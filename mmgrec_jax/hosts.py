@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 import time
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -91,13 +91,14 @@ def wait(what: str) -> None:
     multihost_utils.sync_global_devices(what)
 
 
-def await_file(path: Path) -> None:
-  """Until this process sees what the first has written: where files are shared
-  over a network, others may see it seconds later."""
+def in_time(sees: Callable[[], bool]) -> bool:
+  """Whether this process sees what the first has written: where files are
+  shared over a network, others may see it seconds later."""
   for _ in range(20):
-    if is_first() or path.is_file():
-      return
+    if sees():
+      return True
     time.sleep(0.5)
+  return False
 
 
 def firsts(tree: Any) -> Any:

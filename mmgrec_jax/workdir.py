@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import json
 import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -92,7 +91,8 @@ class Workdir:
           f"{self.path}: another run is at work here; wait for it, or give"
           " another folder with --workdir."
         )
-      sees_P = hosts.of_all(np.array([self._sees(token)]))
+      sees = hosts.in_time(lambda: self._has(token))
+      sees_P = hosts.of_all(np.array([sees]))
       if not sees_P.all():
         raise UserError(
           f"{self.path}: process {sees_P.argmin()} has another folder of that"
@@ -115,13 +115,10 @@ class Workdir:
     os.fsync(file.fileno())
     return True
 
-  def _sees(self, token: np.ndarray) -> bool:
-    """Whether this process, too, finds the token of the first one."""
-    for _ in range(20):  # network file systems show it after seconds
-      with contextlib.suppress(OSError):
-        if (self.path / "lock").read_bytes() == token.tobytes():
-          return True
-      time.sleep(0.5)
+  def _has(self, token: np.ndarray) -> bool:
+    """Whether the first process's token is in the folder of this one."""
+    with contextlib.suppress(OSError):
+      return (self.path / "lock").read_bytes() == token.tobytes()
     return False
 
   def read_json(self, name: str, form: Any = None) -> dict | None:

@@ -109,5 +109,5 @@ def test_others_than_the_first_look_only_once_it_is_written(
       path.touch()
 
   monkeypatch.setattr(hosts.time, "sleep", appear)
-  hosts.await_file(path)
+  assert hosts.in_time(path.is_file)
   assert len(waits) == 3

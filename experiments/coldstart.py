@@ -93,41 +93,50 @@ def plan_one(file, settings, share, seeds, out) -> list[runs.Run]:
   return planned
 
 
-def score_one(out: Path, share: float, seed: int) -> dict[str, Any]:
-  """Extends a seed's run where that is not done yet, and scores all."""
+def score_one(out: Path, data: str, share: float, seed: int) -> dict[str, Any]:
+  """Extends a seed's run where that is not done yet, and scores all.
+
+  Args:
+    data: where the whole data set is.
+  """
   import jax
 
   from experiments import coldstart_parts as parts
   from mmgrec_jax.serving.trained import open_workdir
 
-  later, known = out / f"held-{seed}" / "later", out / f"held-out-{seed}"
-  extended, boosted, itemknn, whole = (
-    out / f"{row}-{seed}"
-    for row in ("extended", "boosted", "held-out-itemknn", "mmgrec")
+  # Finished runs may have moved, and so may their data.
+  run = lambda row, data: open_workdir(out / f"{row}-{seed}", data)
+  train, later = (out / f"held-{seed}" / name for name in ("train", "later"))
+  known, whole = run("held-out", train), run("mmgrec", data)
+  about = extend_once(known, later, out / f"extended-{seed}")
+  boost = about["known_are_longer"]
+  extend_once(known, later, out / f"boosted-{seed}", boost)
+  held = parts.hold_out(whole.data, share, seed)
+  of = parts.Runs(
+    run("extended", later),
+    run("boosted", later),
+    run("held-out-itemknn", train),
+    whole,
   )
-  about = extend_once(known, later, extended)
-  extend_once(known, later, boosted, about["known_are_longer"])
-  held = parts.hold_out(open_workdir(whole).data, share, seed)
-  scores = parts.score_all(held, parts.Runs(extended, boosted, itemknn, whole))
+  scores = parts.score_all(held, of)
   # The system lets a process have only so many programs, and the next seed's
   # runs need others.
   jax.clear_caches()
   return {"about": about, "scores": scores}
 
 
-def extend_once(known: Path, later: Path, out: Path, boost: float = 1.0) -> Any:
+def extend_once(known: Any, later: Path, out: Path, boost: float = 1.0) -> Any:
   """What extended.json of `out` holds; made anew unless it is of this run."""
   from mmgrec_jax.data.folder import load_dataset
   from mmgrec_jax.serving.extending import extend
-  from mmgrec_jax.serving.trained import open_workdir
 
   note = out / "made_from.json"
   made_from = read_json(note, AGAIN) if note.is_file() else {}
-  if changed_file(known, made_from, MARKS):
+  if changed_file(known.folder, made_from, MARKS):
     if out.is_dir():
       shutil.rmtree(out)
-    extend(open_workdir(known), load_dataset(later), later, out, boost)
-    digests = {name: sha256(known / name) for name in MARKS}
+    extend(known, load_dataset(later), later, out, boost)
+    digests = {name: sha256(known.folder / name) for name in MARKS}
     write_text(note, json.dumps(digests))
   return read_json(out / "extended.json", AGAIN)
 
@@ -155,12 +164,12 @@ def summarise(by_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def to_markdown(name: str, summary: Mapping[str, Any]) -> str:
   """One table of all that is asked."""
   abouts = summary["extended"]
-  by_seed = lambda key: ", ".join(f"{one[key]:.2f}" for one in abouts)
+  by_seed = lambda key, form: ", ".join(f"{one[key]:{form}}" for one in abouts)
   facts = (
-    f"{name}: {abouts[0]['new_items']:,} new items, {abouts[0]['new_users']:,}"
-    " new users; by seed, share of an unseen item's vector that features"
-    f" explain: {by_seed('features_explain')}; boost:"
-    f" {by_seed('known_are_longer')}"
+    f"{name}: {abouts[0]['new_items']:,} new items; by seed, new users:"
+    f" {by_seed('new_users', ',')}; share of an unseen item's vector that"
+    f" features explain: {by_seed('features_explain', '.2f')}; boost:"
+    f" {by_seed('known_are_longer', '.2f')}"
   )
   table = [["recommended", "system", "Recall@10", "NDCG@10"]]
   for asked, systems in summary["scores"].items():
@@ -168,23 +177,26 @@ def to_markdown(name: str, summary: Mapping[str, Any]) -> str:
       cells = [compare_report.mean_and_sd(found[m], ".4f") for m in METRICS]
       table.append([asked, system, *cells])
       asked = ""  # once
-  return "\n".join([facts, "", *compare_report.lines_of(table), ""])
+  lines = [facts, "", *compare_report.lines_of(table), ""]
+  if summary["not_finished"]:
+    lines += [f"Not finished: {', '.join(summary['not_finished'])}.", ""]
+  return "\n".join(lines)
 
 
 def write_all(planned: Sequence[runs.Run], share: float, out: Path) -> None:
   """coldstart.json and coldstart.md, printed too."""
   before_jax()
-  failed = {(r.folder.parent, r.seed) for r in planned if not r.finished}
   summaries: dict[str, Any] = {}
   for folder in dict.fromkeys(run.folder.parent for run in planned):
-    seeds = sorted({run.seed for run in planned if run.folder.parent == folder})
-    done = [
-      score_one(folder, share, seed)
-      for seed in seeds
-      if (folder, seed) not in failed
-    ]
+    of_set = [run for run in planned if run.folder.parent == folder]
+    failed = [run for run in of_set if not run.finished]
+    whole = next(run for run in of_set if run.row == "mmgrec")
+    data = planning.read_config(whole.arguments).data
+    seeds = {run.seed for run in of_set} - {run.seed for run in failed}
+    done = [score_one(folder, data, share, seed) for seed in sorted(seeds)]
     if done:
-      summaries[folder.name] = summarise(done)
+      missing = [run.folder.name for run in failed]
+      summaries[folder.name] = {**summarise(done), "not_finished": missing}
   heading = "# Cold start: test, mean ± standard deviation over seeds\n"
   texts = [heading, *(to_markdown(*of_set) for of_set in summaries.items())]
   runs.write(out, "coldstart", summaries, "\n".join(texts))
@@ -196,6 +208,11 @@ def main(argv: Sequence[str]) -> None:
   def plan() -> list[runs.Run]:
     if not 0 < given.share < 1:
       raise UserError(f"--share={given.share}: between 0 and 1.")
+    if "evaluation.exclude_validation" in settings:
+      raise UserError(
+        "--config.evaluation.exclude_validation: here validation items are"
+        " candidates, always; leave it out."
+      )
     planned = []
     seeds = tables.seeds_of(given.seeds)
     for one in tables.data_sets(given, settings):

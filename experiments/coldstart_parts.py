@@ -1,8 +1,8 @@
 """Items and users held out of training, and how well a run serves them."""
 
+import copy
 import dataclasses
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from mmgrec_jax.errors import UserError
 from mmgrec_jax.evaluation.evaluate import countable_users, score_lists
 from mmgrec_jax.serving.recommendation import Recommendation
 from mmgrec_jax.serving.recommender import Recommender
-from mmgrec_jax.serving.trained import open_workdir
+from mmgrec_jax.serving.trained import Trained
 
 K = 10
 NEIGHBOURS = 100  # of the content-based ranking, as many as itemknn has
@@ -91,17 +91,17 @@ def asked(held: Held, new_items: bool, new_users: bool) -> Dataset:
 
 
 class Runs(NamedTuple):
-  """Workdirs.
+  """What is asked.
 
   extended, boosted: from what is known to the whole; new items' vectors as
     they are and times BOOST.
   itemknn: of what is known.  whole: trained on all of it.
   """
 
-  extended: Path
-  boosted: Path
-  itemknn: Path
-  whole: Path
+  extended: Trained
+  boosted: Trained
+  itemknn: Trained
+  whole: Trained
 
 
 def score_all(held: Held, runs: Runs) -> dict[str, dict[str, Scores]]:
@@ -143,16 +143,16 @@ def score_all(held: Held, runs: Runs) -> dict[str, dict[str, Scores]]:
   }
 
 
-def recommender(folder: Path) -> Recommender:
+def recommender(run: Trained) -> Recommender:
   """Of a run, reading of a user what the evaluation does."""
-  return Recommender.load(folder, seen="train")
-
-
-def beams_alone(folder: Path) -> Recommender:
-  """Of a run, without re-scoring."""
-  run = open_workdir(folder)
-  run.config.evaluation.rescore.scores = ()
   return Recommender(run, seen="train")
+
+
+def beams_alone(run: Trained) -> Recommender:
+  """Of a run, without re-scoring."""
+  config = copy.deepcopy(run.config)
+  config.evaluation.rescore.scores = ()
+  return recommender(run._replace(config=config))
 
 
 def scored(

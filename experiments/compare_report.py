@@ -3,14 +3,12 @@
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
+from experiments import comparisons
+from experiments.comparisons import PARTS, Rows, Scored, beams_row, head
 from experiments.runs import Run
-from mmgrec_jax.arrays import Form, read_arrays
 from mmgrec_jax.errors import UserError
-from mmgrec_jax.evaluation import significance
 from mmgrec_jax.files import AGAIN, read_json
 
 CUTOFFS = (10, 20)  # of the table
@@ -19,9 +17,6 @@ COSTS = {
   "training s": ("training_seconds", ".0f"),
   "s per 1,000 users": ("seconds_per_1000_users", ".3f"),
 }
-# mmgrec's own first stage, its beams before they are re-scored, and re-scored
-# without EASE: no rivals.
-PARTS = ("embedding", "generator", "without_ease")
 # Part -> stages of the run that it does not need.
 LATER = {
   "embedding": ("rqvae", "generate", "ease", "rescore"),
@@ -34,20 +29,6 @@ SPLITS = dict.fromkeys(("valid", "test"), {str: {str: float}})
 FIELDS = {
   **SPLITS, "seconds": {str: float}, "seconds_per_1000_users": {str: float}
 }  # fmt: skip
-
-
-class Scored(NamedTuple):
-  """One row's part in one run."""
-
-  run: Run
-  system: str  # its name in the run's files
-  results: dict[str, Any]  # what results.json holds
-
-  def per_user(self, metric: str) -> np.ndarray:
-    """On the test split, [n_users]."""
-    name = f"test/{self.system}/{metric}"
-    path = self.run.folder / "per_user.npz"
-    return read_arrays(path, AGAIN, {name: Form(float, "N")})[name]
 
 
 def read_results(
@@ -79,7 +60,7 @@ def read_results(
   return found
 
 
-def by_row(runs: Sequence[Run]) -> dict[str, dict[int, Scored]]:
+def by_row(runs: Sequence[Run]) -> Rows:
   """Rows of the table in order, each with its part in each seed's run.
 
   A system as it is brings along what its run scored beside it: popularity, and
@@ -100,17 +81,6 @@ def by_row(runs: Sequence[Run]) -> dict[str, dict[int, Scored]]:
     for row, system in found.items():
       rows[row].setdefault(run.seed, Scored(run, system, results))
   return {row: found for row, found in rows.items() if found}
-
-
-def beams_row(row: str) -> str:
-  """The row of a changed mmgrec's beams before they are re-scored."""
-  return f"{row}: generator"
-
-
-def rivals(rows: Mapping[str, Mapping[int, Scored]]) -> set[str]:
-  """Rows that are no part of another."""
-  system = lambda row: next(iter(rows[row].values())).system
-  return {row for row in rows if system(row) not in PARTS}
 
 
 def over_seeds(values: Sequence[float]) -> dict[str, Any]:
@@ -153,11 +123,11 @@ def summarise(runs: Sequence[Run]) -> dict[str, Any]:
     if None not in costs:  # as of mmgrec's parts that its program ranks
       systems[row]["seconds_per_1000_users"] = over_seeds(costs)
   dataset = next(iter(next(iter(rows.values())).values())).results["dataset"]
-  tests = {
-    metric: compare_best(rows, systems, metric)
+  tests = [
+    comparisons.compare(rows, ours, other, metric)
     for metric in shown_metrics(systems)
-    if len(rivals(rows)) > 1
-  }
+    for ours, other in comparisons.pairs(rows, systems, metric)
+  ]
   missing = [f"{run.row}-{run.seed}" for run in runs if not run.finished]
   return {
     "dataset": dataset,
@@ -171,34 +141,6 @@ def shown_metrics(systems: Mapping[str, Any]) -> list[str]:
   known = next(iter(systems.values()))["test"]
   metrics = [f"{name}@{k}" for k in CUTOFFS for name in ("recall", "ndcg")]
   return [metric for metric in metrics if metric in known]
-
-
-def compare_best(
-  rows: Mapping[str, Mapping[int, Scored]],
-  systems: Mapping[str, Any],
-  metric: str,
-) -> dict[str, Any]:
-  """mmgrec, or else the best system, against the best of the others."""
-  mean = lambda row: systems[row]["test"][metric]["mean"]
-  ranked = sorted(rivals(rows), key=mean, reverse=True)
-  ours = "mmgrec" if "mmgrec" in ranked else ranked[0]
-  other = next(row for row in ranked if row != ours)
-  values = {
-    row: systems[row]["test"][metric]["values"] for row in (ours, other)
-  }
-  users = {
-    row: np.mean([part.per_user(metric) for part in rows[row].values()], axis=0)
-    for row in (ours, other)
-  }
-  return {
-    "system": ours,
-    "best_other": other,
-    "difference": mean(ours) - mean(other),
-    "relative": mean(ours) / mean(other) - 1 if mean(other) else None,
-    "one_sample": significance.one_sample(values[ours], mean(other)),
-    "welch": significance.welch(values[ours], values[other]),
-    "paired": significance.paired(users[ours], users[other]),
-  }
 
 
 def to_markdown(
@@ -215,7 +157,7 @@ def to_markdown(
   columns = columns or {}
   metrics = shown_metrics(summary["systems"])
   seconds = COSTS if costs else {}
-  table = [["system", *map(_head, metrics), *seconds, "seeds", *columns]]
+  table = [["system", *map(head, metrics), *seconds, "seeds", *columns]]
   for row, found in summary["systems"].items():
     table.append(
       [
@@ -245,28 +187,12 @@ def _tests(summary: Mapping[str, Any]) -> list[str]:
   """The tests as a table, with what each means."""
   if not summary["tests"]:
     return []
-  heads = ["", "system", "best other", "difference", "one-sample t", "Welch",
-           "paired over users"]  # fmt: skip
-  table = [heads]
-  for metric, test in summary["tests"].items():
-    difference = f"{test['difference']:+.4f}"
-    if test["relative"] is not None:
-      difference += f" ({test['relative']:+.1%})"
-    table.append(
-      [
-        _head(metric),
-        test["system"],
-        test["best_other"],
-        difference,
-        *(_p(test[name]) for name in ("one_sample", "welch", "paired")),
-      ]
-    )
   return [
     "Two-sided p: the seeds against the other's mean; the seeds of both; the"
     " users, each",
     "averaged over seeds. – = not defined (it needs more runs, or spread).",
     "",
-    *lines_of(table),
+    *lines_of(comparisons.table(summary["tests"])),
     "",
   ]
 
@@ -283,18 +209,10 @@ def lines_of(table: Sequence[Sequence[str]]) -> list[str]:
   return lines
 
 
-def _head(metric: str) -> str:
-  return metric.replace("recall", "Recall").replace("ndcg", "NDCG")
-
-
 def mean_and_sd(of: Mapping[str, Any], form: str) -> str:
   """What `over_seeds` found, as text; `form` is of each number."""
   spread = "" if of["sd"] is None else f" ± {of['sd']:{form}}"
   return f"{of['mean']:{form}}{spread}"
-
-
-def _p(outcome: significance.Outcome) -> str:
-  return "–" if outcome is None else f"{outcome['p']:.2g}"
 
 
 def plot(summary: dict[str, Any], path: Path) -> None:
@@ -311,7 +229,7 @@ def plot(summary: dict[str, Any], path: Path) -> None:
       xerr=[v["sd"] or 0.0 for v in values],
       height=0.38,
       capsize=2,
-      label=_head(metric),
+      label=head(metric),
     )
   axes.set_yticks(range(len(systems)), list(systems))
   axes.invert_yaxis()

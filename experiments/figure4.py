@@ -79,7 +79,8 @@ def points_of(file: str, systems: Sequence[str]) -> list[Point]:
 def summarise(
   points: Sequence[Point], planned: Sequence[runs.Run]
 ) -> dict[str, Any]:
-  """Test scores: panel -> line -> value -> mean, sd and values over seeds."""
+  """Test scores: panel -> line -> value -> mean, sd and values over seeds;
+  the runs that are not finished."""
   by_row: dict[str, list[dict[str, Any]]] = {}
   for run, results in compare_report.read_results(planned, ["test"]):
     by_row.setdefault(run.row, []).append(results)
@@ -93,7 +94,13 @@ def summarise(
         # A string, as JSON makes of it.
         of_line[str(point.value)] = compare_report.over_seeds(scores)
   dataset = next(iter(by_row.values()))[0]["dataset"]
-  return {"dataset": dataset, "metric": METRIC, "panels": panels}
+  missing = [f"{run.row}-{run.seed}" for run in planned if not run.finished]
+  return {
+    "dataset": dataset,
+    "metric": METRIC,
+    "panels": panels,
+    "not_finished": missing,
+  }
 
 
 def to_markdown(summary: Mapping[str, Any]) -> str:
@@ -110,6 +117,8 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
       ]
       table.append([line, *cells])
     text += [*compare_report.lines_of(table), ""]
+  if summary["not_finished"]:
+    text += [f"Not finished: {', '.join(summary['not_finished'])}.", ""]
   return "\n".join(text)
 
 
@@ -124,7 +133,8 @@ def plot(summary: Mapping[str, Any], path: Path) -> None:
     for line, of_line in lines.items():
       places = [VALUES[panel].index(int(value)) for value in of_line]
       means = [score["mean"] for score in of_line.values()]
-      spread = [score["sd"] or 0.0 for score in of_line.values()]
+      # NaN: no whisker, as of one seed.
+      spread = [float(score["sd"] or "nan") for score in of_line.values()]
       axes.errorbar(places, means, spread, marker="o", capsize=3, label=line)
     axes.set_xticks(range(len(VALUES[panel])), map(str, VALUES[panel]))
     axes.set_xlabel(panel)

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import coldstart, compare_report, figure4, runs
+from experiments import coldstart, compare_report, comparisons, figure4, runs
 from experiments.benchmarks import report
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.files import AGAIN, read_json
@@ -44,7 +44,36 @@ def read_all(folder: Path) -> dict[str, dict[str, Any]]:
       if "headline" in of_source:
         of_source = _by_backend(file, of_source)
       found[source] = of_source.get("datasets", of_source)
+      _check_finished(file, found[source])
   return found
+
+
+def _check_finished(file: Path, by_part: Mapping[str, Any]) -> None:
+  """Raises UserError where a mean is of fewer seeds than were asked for."""
+  for part, found in by_part.items():
+    if missing := found.get("not_finished"):
+      raise UserError(
+        f"{file}: of {part} {', '.join(missing)} did not finish; give the"
+        " command that made it again."
+      )
+
+
+def merged(
+  source: str, kept: Mapping[str, Any], new: Mapping[str, Any]
+) -> dict[str, Any]:
+  """By part, what is new in the place of what was kept.
+
+  Raises:
+    UserError: rows of a table would be gone.
+  """
+  for part in kept.keys() & new.keys():
+    rows = [one.get("systems", {}) for one in (kept[part], new[part])]
+    if gone := [row for row in rows[0] if row not in rows[1]]:
+      raise UserError(
+        f"{source} of {part} in --out has no {', '.join(gone)}, which {KEPT}"
+        f" has; give experiments.{source} all of its --models."
+      )
+  return {**kept, **new}
 
 
 def _by_backend(file: Path, merged: dict[str, Any]) -> dict[str, Any]:
@@ -92,13 +121,32 @@ def table_of(name: str, part: str, results: Results) -> str:
 
 
 def beams_alone(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-  """One summary of the rows that are beams before they are re-scored."""
-  systems = {}
+  """One summary of the rows that are beams before they are re-scored.
+
+  Raises:
+    UserError: what the tables share is not the same in all of them.
+  """
+  systems, tests = {}, []
   for summary in summaries:
-    for row, found in summary["systems"].items():
-      if row.endswith("generator"):
-        systems[row] = found
-  return {"dataset": summaries[0]["dataset"], "systems": systems, "tests": {}}
+    beams = {
+      row: found
+      for row, found in summary["systems"].items()
+      if row.endswith("generator")
+    }
+    for row in beams.keys() & systems.keys():
+      if beams[row]["test"] != systems[row]["test"]:
+        raise UserError(
+          f"Tables 3 to 5 of {summary['dataset']['name']} have different"
+          f" {row!r}; make them anew with one --out and as many --seeds."
+        )
+    systems |= beams
+    tests += [t for t in summary["tests"] if t["system"] in systems]
+  tests.sort(key=lambda test: comparisons.BEAMS_METRICS.index(test["metric"]))
+  return {
+    "dataset": summaries[0]["dataset"],
+    "systems": systems,
+    "tests": tests,
+  }
 
 
 def keep_pictures(found: Results, out: Path) -> None:
@@ -125,7 +173,7 @@ def main(argv: Sequence[str]) -> None:
       )
     kept = read_all(KEPT)
     for source, of_sets in found.items():
-      kept[source] = {**kept.get(source, {}), **of_sets}
+      kept[source] = merged(source, kept.get(source, {}), of_sets)
     text = fill_in(README.read_text(encoding="utf-8"), kept)
     KEPT.mkdir(parents=True, exist_ok=True)
     for source in found:

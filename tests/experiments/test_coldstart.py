@@ -9,6 +9,7 @@ from experiments import coldstart_parts as parts
 from mmgrec_jax import pipeline
 from mmgrec_jax.data.dataset import TEST, TRAIN
 from mmgrec_jax.evaluation.evaluate import countable_users
+from mmgrec_jax.serving.trained import Trained
 
 # Of ml_collections, when it reads a config file in this process.
 pytestmark = [
@@ -164,6 +165,11 @@ def test_the_command_trains_extends_scores_and_goes_on(
   coldstart.main(flags)
   assert len(done) == 3
   assert (tmp_path / "coldstart.md").read_text() == text
+  # All of it has moved.
+  moved = tmp_path.rename(tmp_path.with_name("moved"))
+  coldstart.main([*flags, f"--out={moved}"])
+  assert (moved / "coldstart.md").read_text() == text
+  moved.rename(tmp_path)
   with pytest.raises(SystemExit) as stopped:
     coldstart.main([*flags, "--share=0.3"])
   assert stopped.value.code == 2
@@ -178,16 +184,16 @@ def extend_once(tmp_path, monkeypatch):
   def extend(run, data, place, out, boost):
     made.append(run)
     out.mkdir()
-    (out / "extended.json").write_text(json.dumps({"run": run}))
+    text = (run.folder / "embed/vectors.npz").read_text()
+    (out / "extended.json").write_text(json.dumps({"run": text}))
 
-  marks = lambda run: (run / "embed/vectors.npz").read_text()
   monkeypatch.setattr("mmgrec_jax.serving.extending.extend", extend)
-  monkeypatch.setattr("mmgrec_jax.serving.trained.open_workdir", marks)
   monkeypatch.setattr("mmgrec_jax.data.folder.load_dataset", lambda place: None)
 
   def call():
-    names = [tmp_path / name for name in ("run", "later", "extended")]
-    return coldstart.extend_once(*names)["run"], len(made)
+    run = Trained(tmp_path / "run", None, None)
+    of = coldstart.extend_once(run, tmp_path / "later", tmp_path / "extended")
+    return of["run"], len(made)
 
   return call
 
@@ -227,6 +233,7 @@ def test_what_was_made_from_an_unknown_run_is_made_again(extend_once, tmp_path):
     ("--share=1", "between 0 and 1"),
     ("--share=1e-4", "that is 0 of"),
     ("--seeds=0", "1 or"),
+    ("--config.evaluation.exclude_validation=True", "are candidates, always"),
   ],
 )
 def test_mistakes_are_named(flag, says, tmp_path, monkeypatch, capsys):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import compare, compare_report, planning, runs
+from experiments import compare, compare_report, comparisons, planning, runs
 from mmgrec_jax.arrays import write_arrays
 from mmgrec_jax.data.folder import save_dataset
 from mmgrec_jax.errors import UserError
@@ -272,6 +272,10 @@ def finished(tmp_path):
   return make
 
 
+def compared_by(summary, metric):
+  return [test for test in summary["tests"] if test["metric"] == metric]
+
+
 def test_runs_of_different_data_are_not_averaged(finished):
   of = [
     finished("mf", seed, {"mf": [0.1]}, mark=f"data {seed}") for seed in (0, 1)
@@ -292,14 +296,19 @@ def test_mmgrec_is_tested_against_the_best_of_the_others(finished):
   assert list(summary["systems"]) == [
     "popularity", "mf", "ease", "embedding", "mmgrec",
   ]  # fmt: skip
-  test = summary["tests"]["recall@10"]
-  assert (test["system"], test["best_other"]) == ("mmgrec", "ease")
+  test, of_vectors = compared_by(summary, "recall@10")
+  assert (test["system"], test["other"]) == ("mmgrec", "ease")
   assert test["difference"] == pytest.approx(0.425 - 0.35)
   assert test["one_sample"]["t"] == pytest.approx(0.075 / 0.025)
   assert test["welch"] is None  # of ease there is one run
   # Users' differences, averaged over seeds first: 0.05 and 0.1.
   assert test["paired"]["df"] == 1
   assert test["paired"]["t"] == pytest.approx(0.075 / 0.025)
+  assert (of_vectors["system"], of_vectors["other"]) == ("mmgrec", "embedding")
+  assert of_vectors["difference"] == pytest.approx(0.425 - 0.9)
+  _, first, second = comparisons.table([test, of_vectors])
+  assert first[:4] == ["Recall@10", "mmgrec", "ease", "+0.0750 (+21.4%)"]
+  assert second[:4] == ["Recall@10", "mmgrec", "embedding", "-0.4750 (-52.8%)"]
 
 
 def test_without_mmgrec_the_best_system_is_tested_against_the_second(finished):
@@ -308,8 +317,8 @@ def test_without_mmgrec_the_best_system_is_tested_against_the_second(finished):
     finished("ease", 0, {"ease": [0.2, 0.5]}),
     finished("itemknn", 0, {"itemknn": [0.2, 0.3]}),
   ]
-  test = compare_report.summarise(done)["tests"]["recall@10"]
-  assert (test["system"], test["best_other"]) == ("ease", "itemknn")
+  (test,) = compared_by(compare_report.summarise(done), "recall@10")
+  assert (test["system"], test["other"]) == ("ease", "itemknn")
 
 
 def test_a_changed_system_is_a_row_of_its_own_and_so_are_its_beams(finished):
@@ -332,8 +341,12 @@ def test_a_changed_system_is_a_row_of_its_own_and_so_are_its_beams(finished):
       "generator": 0.3, "mmgrec": 0.4,
     }
   )  # fmt: skip
-  # The best of all, but no rival.
-  assert summary["tests"]["recall@10"]["best_other"] == "no-pe"
+  # The best of all, but no rival: beams are tested against beams.
+  test, of_beams = compared_by(summary, "recall@10")
+  assert test["other"] == "no-pe"
+  pair = (of_beams["system"], of_beams["other"])
+  assert pair == ("no-pe: generator", "generator")
+  assert of_beams["paired"]["difference"] == pytest.approx(0.8 - 0.3)
 
 
 def test_a_systems_training_is_what_it_needs():

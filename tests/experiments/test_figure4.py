@@ -101,7 +101,8 @@ def test_what_failed_is_said_and_the_rest_is_shown(
        f"--out={tmp_path}"]
     )  # fmt: skip
   assert stopped.value.code == 1
-  assert "not run" in (tmp_path / "figure4.md").read_text()
+  text = (tmp_path / "figure4.md").read_text()
+  assert "not run" in text and "Not finished: lightgt-heads-8-0." in text
 
 
 @pytest.mark.parametrize(

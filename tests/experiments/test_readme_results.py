@@ -67,13 +67,43 @@ def test_times_of_a_tiny_benchmark_are_refused(tmp_path):
 
 
 def test_the_beams_of_all_ablations_are_one_table():
-  row = {"test": {"recall@10": {"mean": 0.1, "sd": None}}}
-  tables = [
-    {"dataset": {"name": "x"}, "systems": {"a": row, "a: generator": row}},
-    {"dataset": {"name": "x"}, "systems": {"b: generator": row}},
-  ]
-  found = results.beams_alone(tables)
-  assert list(found["systems"]) == ["a: generator", "b: generator"]
+  def table(name, of_generator=0.2):
+    row = {"test": {"recall@10": {"mean": 0.1, "sd": None}}}
+    ours = {"test": {"recall@10": {"mean": of_generator, "sd": None}}}
+    systems = {name: row, f"{name}: generator": row, "generator": ours}
+    tests = [
+      {"system": one, "metric": metric}
+      for metric in ("recall@10", "ndcg@10")
+      for one in (name, f"{name}: generator")
+    ]
+    return {"dataset": {"name": "x"}, "systems": systems, "tests": tests}
+
+  found = results.beams_alone([table("a"), table("b")])
+  rows = ["a: generator", "generator", "b: generator"]
+  assert list(found["systems"]) == rows
+  tests = [(test["metric"], test["system"]) for test in found["tests"]]
+  assert tests == [
+    ("recall@10", rows[0]), ("recall@10", rows[2]),
+    ("ndcg@10", rows[0]), ("ndcg@10", rows[2]),
+  ]  # fmt: skip
+  with pytest.raises(UserError, match="Tables 3 to 5 of x have different 'gen"):
+    results.beams_alone([table("a"), table("b", of_generator=0.3)])
+
+
+def test_what_is_not_finished_is_not_published(tmp_path):
+  tiny = {"dataset": {"name": "tiny"}, "not_finished": ["mf-1", "mf-2"]}
+  (tmp_path / "figure4.json").write_text(json.dumps({"synthetic": tiny}))
+  with pytest.raises(UserError, match=r"of synthetic mf-1, mf-2 did not finis"):
+    results.read_all(tmp_path)
+
+
+def test_a_table_that_lost_rows_does_not_replace_the_whole_one(kept):
+  lfm2k = kept["table2"]["lfm2k"]
+  few = {**lfm2k, "systems": {"tiger": lfm2k["systems"]["tiger"]}}
+  with pytest.raises(UserError, match="table2 of lfm2k in --out has no popula"):
+    results.merged("table2", kept["table2"], {"lfm2k": few})
+  again = results.merged("table2", kept["table2"], {"lfm2k": lfm2k})
+  assert again == kept["table2"]
 
 
 def call(folder, out):
@@ -124,7 +154,7 @@ def test_the_picture_of_a_benchmark_comes_along(kept, tmp_path):
 def test_figure_4_is_a_table_and_a_picture_of_each_data_set(tmp_path):
   score = {"mean": 0.25, "sd": None, "values": [0.25]}
   panels = {"layers": {"mmgrec": {"1": score, "4": score}}, "heads": {}}
-  tiny = {"dataset": {"name": "tiny"}, "panels": panels}
+  tiny = {"dataset": {"name": "tiny"}, "panels": panels, "not_finished": []}
   (tmp_path / "figure4.json").write_text(json.dumps({"synthetic": tiny}))
   (tmp_path / "figure4-synthetic.png").write_bytes(b"a picture")
   (tmp_path / "README.md").write_text(

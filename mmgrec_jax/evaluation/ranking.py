@@ -6,6 +6,8 @@ training items, -1 = padding last, in a fixed order. What is seen, -1 = padding
 anywhere, may not be returned: the history, and items that a ranker is `hiding`.
 """
 
+import copy
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -133,20 +135,34 @@ class Ranker:
     self._arguments = (recommend, history, batch_size, None, program_slots)
     self._lengths = history.lengths
     self.bounds = length_buckets(self._lengths, program_slots)
-    if hidden is None:
-      hidden = Rows(np.zeros_like(history.offset), history.items[:0])
+    hidden = _no_items(history) if hidden is None else hidden
     most_hidden = int(hidden.lengths.max(initial=0))
     self._tables = parallel.replicate((_on_device(history), _on_device(hidden)))
-    self._runs = [
-      parallel.map_users(
-        _padded(recommend, int(bound), most_hidden), batch_size
-      )
-      for bound in self.bounds
-    ]
+
+    @functools.cache
+    def program(bound: int) -> Callable:
+      padded = _padded(recommend, bound, most_hidden)
+      return parallel.map_users(padded, batch_size)
+
+    self._program = program
 
   def hiding(self, hidden: Rows) -> "Ranker":
     """The same ranker, which returns none of these items to their users."""
     return Ranker(*self._arguments, hidden)
+
+  def of(self, history: Rows) -> "Ranker":
+    """A ranker for other people, whose histories come as they are.
+
+    It shares the programs of this one, and neither hides anything. Of rows
+    that are `rounded_up` few are compiled.
+    """
+    other = copy.copy(self)
+    other._lengths = history.lengths
+    longest = int(history.lengths.max(initial=0))
+    other.bounds = np.array([_power_of_2(longest)])
+    tables = (_on_device(history), _on_device(_no_items(history)))
+    other._tables = parallel.replicate(tables)
+    return other
 
   def __call__(
     self, params: Any, users: np.ndarray
@@ -157,13 +173,34 @@ class Ranker:
     arguments = (params, self._tables)
     # All programs are started before the first result is waited for.
     started = [
-      run(arguments, users[bucket == b])
-      for b, run in enumerate(self._runs)
+      self._program(int(bound))(arguments, users[bucket == b])
+      for b, bound in enumerate(self.bounds)
       if (bucket == b).any()
     ]
     parts = [finish() for finish in started]
     join = lambda *of_buckets: np.concatenate(of_buckets)[np.argsort(order)]
     return jax.tree.map(join, *parts)
+
+
+def rounded_up(rows: Rows) -> Rows:
+  """With empty rows and items of nobody to powers of 2: few shapes."""
+  more_rows, more_items = (
+    _power_of_2(n) - n for n in (len(rows.lengths), len(rows.items))
+  )
+  return Rows(
+    np.pad(rows.offset, (0, more_rows), mode="edge"),
+    np.pad(rows.items, (0, more_items), constant_values=-1),
+  )
+
+
+def _no_items(rows: Rows) -> Rows:
+  """As many rows, all empty."""
+  return Rows(np.zeros_like(rows.offset), rows.items[:0])
+
+
+def _power_of_2(n: int) -> int:
+  """The least that is n or more, but 8."""
+  return max(8, 1 << (n - 1).bit_length())
 
 
 def _on_device(rows: Rows) -> tuple[jax.Array, jax.Array]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mmgrec_jax.data.dataset import TRAIN, Dataset, Rows
 from mmgrec_jax.errors import UserError
-from mmgrec_jax.evaluation.ranking import Ranker, shuffled
+from mmgrec_jax.evaluation.ranking import Ranker, rounded_up, shuffled
 from mmgrec_jax.serving.recommendation import Catalogue, Recommendation
 from mmgrec_jax.serving.systems import fold_in, mean_of_rows, system_of
 from mmgrec_jax.serving.trained import Trained, open_workdir
@@ -95,7 +95,7 @@ class Recommender:
     only: Iterable[Hashable] | None = None,
   ) -> Iterator[Recommendation]:
     """As `recommend`, a batch of users in memory at a time."""
-    params = parallel.replicate(self.params(k, exclude, only))
+    params = self._placed(k, exclude, only)
     batch = self._config.evaluation.batch_size * len(parallel.devices())
     users = iter(users)
     while some := list(itertools.islice(users, batch)):
@@ -124,13 +124,14 @@ class Recommender:
       return []
     offset = np.cumsum([0, *map(len, found)])
     rows = Rows(offset.astype("i4"), np.concatenate(found).astype("i4"))
-    params = self._limited(k, exclude, only)
+    shapes = rounded_up(rows)
+    params = self._placed(k, exclude, only)
     if self.system.vectors is not None:
       _, h_item = self.system.vectors
       h_user = mean_of_rows(h_item, rows) @ self.fold
-      params = self.system.with_users(params, h_user)
-    ranker = self._build_ranker(k, rows)
-    lists = ranker(parallel.replicate(params), np.arange(len(histories)))
+      h_user = jnp.pad(h_user, [(0, len(shapes.lengths) - len(h_user)), (0, 0)])
+      params = self.system.with_users(params, parallel.replicate(h_user))
+    lists = self._ranker(k).of(shapes)(params, np.arange(len(histories)))
     return list(self.catalogue.named([None] * len(histories), *lists, k))
 
   @functools.cached_property
@@ -139,12 +140,10 @@ class Recommender:
     h_user, h_item = self.system.vectors
     return fold_in(h_user, h_item, self.data.rows(TRAIN))
 
-  def _build_ranker(self, k: int, rows: Rows | None = None) -> Ranker:
+  def _build_ranker(self, k: int) -> Ranker:
+    at_a_time = self.system.users_at_a_time(k)
     return Ranker(
-      self.system.recommend(k),
-      self.seen_rows if rows is None else rows,
-      self.system.users_at_a_time(k),
-      seed=None,
+      self.system.recommend(k), self.seen_rows, at_a_time, seed=None
     )
 
   @functools.cached_property
@@ -159,20 +158,33 @@ class Recommender:
     h_late = mean_of_rows(h_item, self.seen_rows) @ self.fold
     return jnp.where(late_U[:, None], h_late, h_user)
 
-  def params(
-    self,
-    k: int,
-    exclude: Iterable[Hashable] = (),
-    only: Iterable[Hashable] | None = None,
-  ):
-    """What `system.recommend(k)` reads. Args, Raises: as of `recommend`."""
-    params = self._limited(k, exclude, only)
+  def params(self, k: int):
+    """What `system.recommend(k)` reads where any item is allowed.
+
+    Raises:
+      UserError: k is more than there are items.
+    """
+    return self._of(self._allowed(k, (), None))
+
+  def _placed(self, k: int, exclude, only):
+    """On the devices, where those for any item stay."""
+    allowed_I = self._allowed(k, exclude, only)
+    if allowed_I is None:
+      return self._of_any
+    return parallel.replicate(self._of(allowed_I))
+
+  @functools.cached_property
+  def _of_any(self):
+    return parallel.replicate(self._of(None))
+
+  def _of(self, allowed_I: np.ndarray | None):
+    params = self.system.params(allowed_I)
     if self.system.vectors is None:
       return params
     return self.system.with_users(params, self._h_user)
 
-  def _limited(self, k: int, exclude, only):
-    """The same, but with the vectors of users as the run left them."""
+  def _allowed(self, k: int, exclude, only) -> np.ndarray | None:
+    """bool [I]; None: any item. Args, Raises: as of `recommend`."""
     allowed_I = np.full(self.data.n_items, only is None)
     if only is not None:
       allowed_I[[self.catalogue.item_row(item) for item in only]] = True
@@ -183,4 +195,4 @@ class Recommender:
         f"k is {k}, but there are {left} items to choose from; give a k from 1"
         " to that, or exclude less."
       )
-    return self.system.params(allowed_I if left < self.data.n_items else None)
+    return allowed_I if left < self.data.n_items else None

@@ -1,5 +1,6 @@
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -8,6 +9,7 @@ from mmgrec_jax.data.dataset import TEST, Rows
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.serving import systems
 from mmgrec_jax.serving.trained import open_workdir
+from mmgrec_jax.training import parallel
 
 EVERYTHING = [f"item{i}" for i in range(30)]
 
@@ -153,3 +155,36 @@ def test_an_empty_history_is_named(as_evaluated):
 def test_what_counts_as_seen_is_one_of_two(mmgrec_run):
   with pytest.raises(UserError, match="seen is 'both'"):
     Recommender.load(mmgrec_run, seen="both")
+
+
+def test_a_later_call_for_someone_new_compiles_and_copies_nothing(
+  workdir, small_data, monkeypatch
+):
+  recommender = Recommender.load(workdir)
+  traced, copied = [], []
+  make, replicate = recommender.system.recommend, parallel.replicate
+
+  def recommend(k):
+    best = make(k)
+
+    def traces(*arguments):
+      traced.append(k)
+      return best(*arguments)
+
+    return traces
+
+  def counting(tree):
+    copied.append(sum(leaf.size for leaf in jax.tree.leaves(tree)))
+    return replicate(tree)
+
+  monkeypatch.setattr(recommender.system, "recommend", recommend)
+  monkeypatch.setattr(parallel, "replicate", counting)
+  ids = small_data.item_ids.tolist()
+  first = recommender.recommend_to_new([ids[:3]], k=5)
+  assert len(traced) == 1
+  del copied[:]
+  recommender.recommend_to_new([ids[4:9]], k=5)
+  (again,) = recommender.recommend_to_new([ids[:3]], k=5)
+  assert len(traced) == 1
+  assert again.items.tolist() == first[0].items.tolist()
+  assert max(copied) < 400  # a few vectors and histories, padded

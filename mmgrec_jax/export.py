@@ -64,13 +64,11 @@ def export(given: argparse.Namespace) -> dict:
   from mmgrec_jax.arrays import write_arrays
   from mmgrec_jax.serving import exported, exporting
   from mmgrec_jax.serving.recommender import Recommender
+  from mmgrec_jax.training.parallel import ANOTHER_DEVICE, enough_memory
 
-  made = exporting.export(
-    Recommender.load(given.workdir, given.data, given.seen),
-    given.k,
-    given.longest,
-    platforms,
-  )
+  with enough_memory("export", ANOTHER_DEVICE):
+    recommender = Recommender.load(given.workdir, given.data, given.seen)
+    made = exporting.export(recommender, given.k, given.longest, platforms)
   with write_folder(given.out) as folder:
     (folder / exported.PROGRAM).write_bytes(made.program)
     write_arrays(folder / exported.WEIGHTS, made.weights)

@@ -60,10 +60,12 @@ def extend(given: argparse.Namespace) -> dict:
   from mmgrec_jax.data.folder import load_dataset
   from mmgrec_jax.serving import extending
   from mmgrec_jax.serving.trained import open_workdir
+  from mmgrec_jax.training.parallel import ANOTHER_DEVICE, enough_memory
 
   run = open_workdir(given.workdir, given.data)
   data = load_dataset(given.new_data)
-  return extending.extend(run, data, given.new_data, given.out, given.boost)
+  with enough_memory("extend", ANOTHER_DEVICE):
+    return extending.extend(run, data, given.new_data, given.out, given.boost)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

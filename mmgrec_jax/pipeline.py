@@ -62,13 +62,15 @@ def run(config: Config, path: str | Path, tensorboard: bool = False) -> dict:
   data = _begin(config)
   folder = Workdir(path, config, data, tensorboard)
   with folder.held(), parallel.shared_by(config.model_shards):
-    systems = {
-      "popularity": inner_product_system(
-        config, data, results.popularity_vectors(data)
-      ),
-      **_train(config, data, folder),
-    }
-    with parallel.enough_memory("evaluation"):
+    # Each stage has its own sentence for it, what lies between them this one.
+    with parallel.enough_memory("between stages", parallel.ANOTHER_DEVICE):
+      systems = {
+        "popularity": inner_product_system(
+          config, data, results.popularity_vectors(data)
+        ),
+        **_train(config, data, folder),
+      }
+    with parallel.enough_memory("evaluation", parallel.FEWER_USERS):
       out = results.report_results(config, data, folder, systems)
     if hosts.is_first():
       page.write_report(config, data, folder.path)

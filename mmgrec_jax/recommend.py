@@ -70,6 +70,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     either.add_argument(f"--{name}", metavar="ID,…", help=what)
     either.add_argument(f"--{name}_file", type=Path, help="the same, a file")
   parser.add_argument(
+    "--batch_size",
+    type=int,
+    help="users that a device handles at a time; default: the run's"
+    " evaluation.batch_size",
+  )
+  parser.add_argument(
     "--format",
     choices=WRITERS,
     default="table",
@@ -79,6 +85,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   someone = [given.users, given.users_file, given.history, given.history_file]
   if sum(flag is not None for flag in someone) != 1:
     parser.error("give one of --users, --users_file, --history, --history_file")
+  if given.batch_size is not None and given.batch_size < 1:
+    parser.error(f"--batch_size={given.batch_size}: it must be 1 or more.")
   return given
 
 
@@ -171,9 +179,22 @@ def recommend(given: argparse.Namespace) -> None:
     UserError: naming the file, line or id that is wrong.
   """
   before_jax()
-  from mmgrec_jax.serving.recommender import Recommender
+  from mmgrec_jax.training.parallel import ANOTHER_DEVICE, enough_memory
 
-  recommender = Recommender.load(given.workdir, given.data, given.seen)
+  with enough_memory(
+    "recommend", f"give a smaller --batch_size; {ANOTHER_DEVICE}"
+  ):
+    _recommend(given)
+
+
+def _recommend(given: argparse.Namespace) -> None:
+  from mmgrec_jax.serving.recommender import Recommender
+  from mmgrec_jax.serving.trained import open_workdir
+
+  run = open_workdir(given.workdir, given.data)
+  if given.batch_size is not None:
+    run.config.evaluation.batch_size = given.batch_size
+  recommender = Recommender(run, given.seen)
   limits = {
     "k": given.k,
     "exclude": ids_of(given, "exclude") or (),

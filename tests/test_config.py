@@ -216,6 +216,7 @@ def test_differences_name_each_setting():
   a, b = configs.default_config(), configs.default_config()
   b.generator.heads = 8
   b.recid.update(ignore_health=True, min_r2=0.0)  # says only that it may go on
+  b.evaluation.batch_size = 2  # users at a time
   assert configs.differences(a.to_dict(), a.to_dict()) == []
   assert configs.differences(a.to_dict(), b.to_dict()) == [
     "config.generator.heads: 2 there, 8 now"

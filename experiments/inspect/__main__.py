@@ -27,6 +27,7 @@ from experiments.inspect import report as reports
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.recid import neighbours
 from mmgrec_jax.serving.trained import open_workdir, reload_generator
+from mmgrec_jax.training import parallel
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -74,7 +75,8 @@ def main(argv: Sequence[str]) -> None:
   try:
     if given.users < 1:
       raise UserError(f"--users={given.users}: how many there are, 1 or more.")
-    summary = inspect(folder, given.users, given.data)
+    with parallel.enough_memory("inspect", parallel.ANOTHER_DEVICE):
+      summary = inspect(folder, given.users, given.data)
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)

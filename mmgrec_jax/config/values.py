@@ -56,13 +56,15 @@ def to_json(config: Config) -> str:
 
 
 # With these a run goes on as it began: with its data elsewhere (dataset.json
-# says whether it is the same), on other devices, or past a refusal.
+# says whether it is the same), on other devices, fewer users at a time, or past
+# a refusal.
 WITHOUT_RESULT = (
   "data",
   "published",
   "train.checkpoint_seconds",
   "train.steps_per_call",
   "model_shards",
+  "evaluation.batch_size",
   "recid.min_r2",
   "recid.min_usage",
   "recid.ignore_health",

@@ -14,6 +14,7 @@ from mmgrec_jax.data.dataset import TRAIN, Dataset
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.files import write_folder
 from mmgrec_jax.models import settings as baselines
+from mmgrec_jax.models.item_item import ease_gib
 from mmgrec_jax.recid.assign import RecIds, load_rec_ids, save_rec_ids
 from mmgrec_jax.recid.extend import later_rec_ids
 from mmgrec_jax.serving.recommendation import rows_by_id
@@ -29,7 +30,8 @@ from mmgrec_jax.stages.content import save_content
 from mmgrec_jax.stages.embed import build_rqvae
 from mmgrec_jax.stages.item_item import read_matrix
 from mmgrec_jax.stages.load import normalised_features
-from mmgrec_jax.stages.rescoring import read_found
+from mmgrec_jax.stages.rankers import reads_in_time
+from mmgrec_jax.stages.rescoring import EASE, Found, read_found
 from mmgrec_jax.stages.vectors import VECTORS, read_vectors
 from mmgrec_jax.workdir import EXTENDED, Workdir
 
@@ -68,7 +70,7 @@ def extend(
   """
   check_extends(run)
   match = match_rows(run.data, data)
-  check_modalities(run, data)
+  check_reads_alike(run, data)
   extended = (run.folder / EXTENDED).is_file()
   names = [*VECTORS, "mapped"] if extended else VECTORS
   vectors = read_vectors(vectors_file(run), run.data, names)
@@ -96,10 +98,7 @@ def extend(
       for stage in STAGES:
         shutil.copytree(run.folder / stage, scratch / stage)
       if wants_mix(config):
-        read_found(run.folder)  # or says what is wrong with it
-        shutil.copy(run.folder / "rescore.json", scratch)
-      if (run.folder / "item_item.npz").is_file():
-        later_ease(run, match, scratch)
+        folder.write_json("rescore.json", later_mix(run, match, scratch))
       if (run.folder / "content.npz").is_file():
         save_content(config, features, scratch, match.item_I >= 0)
     folder.write_json(EXTENDED, about)
@@ -130,8 +129,16 @@ def check_extends(run: Trained) -> None:
     raise UserError(f"{run.folder}: this run cannot be extended: {why}.")
 
 
-def check_modalities(run: Trained, data: Dataset) -> None:
-  """Raises UserError where what re-scores the beams has lost its features."""
+def check_reads_alike(run: Trained, data: Dataset) -> None:
+  """Raises UserError where the run's histories or features are not as now."""
+  in_time = reads_in_time(run.config, run.data)
+  if in_time != reads_in_time(run.config, data):
+    there = ("no timestamps", "with") if in_time else ("timestamps", "without")
+    raise UserError(
+      f"{data.name}: has {there[0]}, and the run has read histories"
+      f" {'newest first' if in_time else 'in no order'}; prepare it {there[1]}"
+      " a time column."
+    )
   gone = run.data.features.keys() - data.features.keys()
   if gone and "generator" in run.config:
     raise UserError(
@@ -231,6 +238,26 @@ def extend_rec_ids(run: Trained, h_item: np.ndarray, match: Match) -> RecIds:
       published, encode(h_item[new_I]), codebooks
     )
   return RecIds(tokens_IxM, published.vocabulary)
+
+
+def later_mix(run: Trained, match: Match, scratch: Path) -> Found:
+  """What rescore.json will hold; writes EASE's matrix, if that has a part.
+
+  Raises:
+    UserError: the run's is missing or damaged.
+  """
+  found = read_found(run.folder)
+  if EASE not in found["mmgrec"]:
+    return found
+  n_items, settings = len(match.item_I), run.config.evaluation.rescore.ease
+  if ease_gib(n_items) > settings.max_gib:
+    print(
+      f"re-scoring goes on without EASE, whose matrix of {n_items:,} items is"
+      " more than config.evaluation.rescore.ease.max_gib of the run allows"
+    )
+    return {"mmgrec": found["without_ease"]}
+  later_ease(run, match, scratch)
+  return found
 
 
 def later_ease(run: Trained, match: Match, scratch: Path) -> None:

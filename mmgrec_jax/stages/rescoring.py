@@ -72,7 +72,8 @@ def rescored_beams(
   if is_made(folder.path / "rescore.json"):
     found = read_found(folder.path)
   else:
-    found = _fit(config, data, model, search, names)
+    with parallel.enough_memory("re-scoring", parallel.FEWER_USERS):
+      found = _fit(config, data, model, search, names)
     folder.write_json("rescore.json", found)
     folder.note_seconds("rescore", time.monotonic() - started)
   print(f"re-scoring: {shares(found['mmgrec'])}")

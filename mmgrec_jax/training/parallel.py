@@ -34,19 +34,30 @@ def own_places() -> list[int]:
   return [i for i, d in enumerate(devices()) if d.process_index == own]
 
 
+# What to do where a device has not enough memory.
+SMALLER_BATCH = (
+  "give a smaller batch_size of that stage, with another --workdir, or let"
+  " devices share it, config.model_shards"
+)
+FEWER_USERS = (
+  "the same command goes on with fewer users at a time,"
+  " --config.evaluation.batch_size=32, or with devices that share it,"
+  " config.model_shards"
+)
+ANOTHER_DEVICE = "the host may have more: JAX_PLATFORMS=cpu before the command"
+
+
 @contextlib.contextmanager
-def enough_memory(what: str) -> Iterator[None]:
+def enough_memory(what: str, mend: str = SMALLER_BATCH) -> Iterator[None]:
   """Raises UserError where a device runs out of memory inside; it names `what`
-  was done."""
+  was done, and how to `mend` it."""
   try:
     yield
   except jax.errors.JaxRuntimeError as error:
     if "RESOURCE_EXHAUSTED" not in str(error):
       raise
     raise UserError(
-      f"{what}: a device has not enough memory ({first_line(error)}); give a"
-      " smaller batch_size of that stage, with another --workdir, or let"
-      " devices share it, config.model_shards."
+      f"{what}: a device has not enough memory ({first_line(error)}); {mend}."
     ) from error
 
 

@@ -9,10 +9,12 @@ from mmgrec_jax import Recommender, extend, pipeline, recommend
 from mmgrec_jax.data.dataset import TEST, TRAIN, Dataset
 from mmgrec_jax.data.folder import load_dataset, save_dataset
 from mmgrec_jax.errors import UserError
+from mmgrec_jax.models.item_item import ease_gib
 from mmgrec_jax.nn.nearest import SparseRows
 from mmgrec_jax.recid.assign import load_rec_ids
 from mmgrec_jax.serving import extending
 from mmgrec_jax.serving.trained import open_workdir
+from mmgrec_jax.stages.rescoring import read_found
 
 pytestmark = pytest.mark.usefixtures("one_device")
 NEW_ITEMS, NEW_USERS = 5, 3
@@ -127,6 +129,39 @@ def test_ease_knows_what_it_knew_and_nothing_of_what_is_new(
   np.testing.assert_array_equal(now[np.ix_(known, known)], was)
   new = np.setdiff1d(np.arange(len(now)), known)
   assert np.isnan(now[:, new]).all() and not now[np.ix_(new, known)].any()
+
+
+def test_a_matrix_that_is_too_large_is_left_out_and_that_is_said(
+  mmgrec_run, more, tmp_path, capsys
+):
+  run = shutil.copytree(mmgrec_run, tmp_path / "run")
+  config = json.loads((run / "config.json").read_text())
+  config["evaluation"]["rescore"]["ease"]["max_gib"] = 1.1 * ease_gib(30)
+  (run / "config.json").write_text(json.dumps(config))
+  assert call(run, more, tmp_path / "out") == 0
+  assert "goes on without EASE, whose matrix of 35" in capsys.readouterr().out
+  assert not (tmp_path / "out" / "item_item.npz").exists()
+  mix = {of: read_found(of)["mmgrec"] for of in (run, tmp_path / "out")}
+  assert "ease" in mix[run] and "ease" not in mix[tmp_path / "out"]
+  after = Recommender.load(tmp_path / "out")
+  (one,) = after.recommend(["new_user0"], k=3)
+  assert np.isfinite(one.scores).all()
+
+
+def test_histories_are_read_as_the_run_read_them(
+  mmgrec_run, more, small_data, tmp_path, capsys
+):
+  run = shutil.copytree(mmgrec_run, tmp_path / "run")
+  config = json.loads((run / "config.json").read_text())
+  config["generator"]["history_order"] = "time"  # of data without timestamps
+  (run / "config.json").write_text(json.dumps(config))
+  timed = dataclasses.replace(
+    grown(small_data), timestamp_E=np.arange(len(grown(small_data).user_E))
+  )
+  save_dataset(timed, tmp_path / "timed")
+  says = fails(capsys, run, tmp_path / "timed", tmp_path / "out")
+  assert "has timestamps, and the run has read histories in no order" in says
+  assert call(run, more, tmp_path / "out") == 0
 
 
 def test_a_new_item_is_alike_to_those_with_such_features(

@@ -6,10 +6,14 @@ import json
 import os
 import threading
 
+import jax.numpy as jnp
 import pytest
 
 from mmgrec_jax import recommend
 from mmgrec_jax.errors import UserError
+from mmgrec_jax.evaluation import ranking
+from mmgrec_jax.serving import systems
+from mmgrec_jax.stages import rankers
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -101,8 +105,35 @@ def test_an_unknown_user_far_down_a_file_is_found_first(
   assert "not UTF-8" in call(f"--users_file={file}")[1].err
 
 
+def test_fewer_users_at_a_time_give_the_same(call, small_data, monkeypatch):
+  users = f"--users={','.join(map(str, small_data.user_ids[:9]))}"
+
+  def lists(*flags):
+    lines = call(users, "--format=json", *flags)[1].out.splitlines()
+    of = [json.loads(line)["items"] for line in lines]
+    return [[item["item"] for item in items] for items in of]
+
+  together = lists()
+  assert len(together) == 9
+  at_a_time, make = [], rankers.users_at_a_time
+
+  def noted(config, width):
+    at_a_time.append(make(config, width))
+    return at_a_time[-1]
+
+  monkeypatch.setattr(systems, "users_at_a_time", noted)
+  assert lists("--batch_size=4") == together
+  assert set(at_a_time) == {4}
+
+
 @pytest.mark.parametrize(
-  "flags", [[], ["--users=1", "--history=2"], ["--users=1", "--users_file=f"]]
+  "flags",
+  [
+    [],
+    ["--users=1", "--history=2"],
+    ["--users=1", "--users_file=f"],
+    ["--users=1", "--batch_size=0"],
+  ],
 )
 def test_for_whom_is_asked_once(call, flags, capsys):
   with pytest.raises(SystemExit) as stopped:
@@ -118,6 +149,17 @@ def test_ids_may_hold_commas_quotes_spaces_and_emoji():
   assert list(recommend.ids_of(given, "users") or ()) == [
     "a,b", 'say "hi"', "x ", "🎬",
   ]  # fmt: skip
+
+
+def test_a_lack_of_memory_says_what_helps(call, small_data, monkeypatch):
+  def too_much(*_):
+    return jnp.zeros(1 << 46) + 1
+
+  monkeypatch.setattr(ranking.Ranker, "__call__", too_much)
+  code, out = call(f"--users={small_data.user_ids[0]}")
+  assert code == 2
+  assert "recommend: a device has not enough memory" in out.err
+  assert "--batch_size; the host may have more: JAX_PLATFORMS=cpu" in out.err
 
 
 def test_a_workdir_that_is_none_is_named(tmp_path):

@@ -177,6 +177,11 @@ def _read_feature_table(
   path: Path, item_column: str
 ) -> tuple[np.ndarray, np.ndarray]:
   names = headers.column_names(path)
+  if "" in names:
+    raise UserError(
+      f"{path}: column {names.index('') + 1} has no name, such as the row"
+      " numbers of pandas (write it with index=False); name it or take it out."
+    )
   flags = {item_column: "--item_column", **dict.fromkeys(names, "--features")}
   frame = tables.with_ids(path, tables.scan(path, flags), item_column)
   frame = tables.collect(path, frame)

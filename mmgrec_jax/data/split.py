@@ -3,9 +3,13 @@
 A split is stored with its data set; no run makes one of its own.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mmgrec_jax.data.dataset import TEST, TRAIN, VALID
+
+Ids = np.ndarray | Sequence[int]
 
 
 def _sizes(n):
@@ -15,9 +19,10 @@ def _sizes(n):
 
 
 def _place_in_row(
-  user_E: np.ndarray, key_E: np.ndarray
+  user_E: Ids, key_E: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
   """Place in the user's row, ordered by key, and the row's length. [E] each."""
+  user_E = np.asarray(user_E)
   order = np.lexsort((key_E, user_E))
   lengths = np.bincount(user_E)
   start = np.cumsum(lengths) - lengths
@@ -26,7 +31,7 @@ def _place_in_row(
   return place_E, lengths[user_E]
 
 
-def split_interactions(user_E: np.ndarray, seed: int) -> np.ndarray:
+def split_interactions(user_E: Ids, seed: int) -> np.ndarray:
   """Random 80/10/10 split of each user's interactions, int8 [E].
 
   Of a user's n interactions round(.8 n) go to training, half of the rest,
@@ -41,7 +46,7 @@ def split_interactions(user_E: np.ndarray, seed: int) -> np.ndarray:
   return split_E
 
 
-def split_leave_last(user_E: np.ndarray, time_E: np.ndarray) -> np.ndarray:
+def split_leave_last(user_E: Ids, time_E: np.ndarray) -> np.ndarray:
   """Each user's last is for the test, the one before for validation. int8 [E].
 
   Who has two has none for validation, who has one trains only. Among equal

@@ -98,7 +98,7 @@ def extend(
       for stage in STAGES:
         shutil.copytree(run.folder / stage, scratch / stage)
       if wants_mix(config):
-        folder.write_json("rescore.json", later_mix(run, match, scratch))
+        folder.write_json("rescore.json", dict(later_mix(run, match, scratch)))
       if (run.folder / "content.npz").is_file():
         save_content(config, features, scratch, match.item_I >= 0)
     folder.write_json(EXTENDED, about)

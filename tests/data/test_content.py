@@ -114,6 +114,7 @@ def test_an_array_without_ids_is_refused(tmp_path):
     ("item,a,b\nx,1,2\ny,3,\n", "row 2, 'b' is ''"),
     ("item,a,b\nx,1,2\ny,3\n", "line 3 has 2 fields, the header 3"),
     ("item\nx\n", "no column beside the ids"),
+    (",item,a\n0,x,1\n", "column 1 has no name, such as the row numbers of"),
     ("id,a\nx,1\n", "no column 'item'; it has 'id', 'a'; name yours with"),
     ("item,a\n", "no row below the header"),
   ],

@@ -31,6 +31,17 @@ def test_normalised_rows_have_unit_length_and_no_nan(rng):
   )
 
 
+def test_close_numbers_of_one_column_are_close_rows():
+  price = np.array([[1.0], [1.2], [0.0], [5.0], [9.0]])
+  x = features.normalise_features(price, "zscore_l2")
+  present = [0, 1, 3, 4]
+  np.testing.assert_allclose(np.linalg.norm(x[present], axis=1), 1, atol=1e-6)
+  assert (x[2] == 0).all()
+  cosine = x[present] @ x[0]
+  assert (np.diff(cosine) < 0).all() and cosine[1] > 0.99
+  assert features.normalise_features(price, "none").shape == (5, 1)
+
+
 def test_synthetic_features_and_popularity_carry_signal():
   data = make_synthetic(200, 100, 15, n_tastes=4, seed=0)
   x = features.normalise_features(data.features["visual"], "zscore_l2")
@@ -67,6 +78,18 @@ def test_what_is_missing_stays_0_and_does_not_move_the_others(rng):
   assert np.allclose(y[order], expected, atol=1e-6)
   nothing = np.zeros((3, 2))
   assert (features.normalise_features(nothing, "zscore_l2") == 0).all()
+
+
+def test_of_many_texts_a_part_says_what_all_are_reduced_to(monkeypatch):
+  texts = [f"{word} number {n}" for n in range(40) for word in ("cat", "bird")]
+  whole = features.text_features(texts, dim=4)
+  monkeypatch.setattr(features, "MOST_TEXTS", 60)
+  part = features.text_features(texts, dim=4)
+  assert part.shape == whole.shape and part.dtype == np.float32
+  np.testing.assert_array_equal(part, features.text_features(texts, dim=4))
+  unit = part / np.linalg.norm(part, axis=1, keepdims=True)
+  cats, birds = unit[::2], unit[1::2]
+  assert (cats @ cats.T).mean() > (cats @ birds.T).mean() + 0.3
 
 
 def test_texts_that_are_all_equal_have_features_without_a_warning():

@@ -26,6 +26,8 @@ def test_split_depends_on_the_seed_only():
 def test_a_split_is_the_one_that_earlier_versions_stored():
   found = split.split_interactions(np.array([0, 1, 1, 0, 1, 0, 1, 1]), seed=0)
   assert found.tolist() == [0, 0, 0, 0, 2, 2, 0, 0]
+  of_list = split.split_interactions([0, 1, 1, 0, 1, 0, 1, 1], seed=0)
+  assert of_list.tolist() == found.tolist()
 
 
 def test_leave_last_tests_on_the_newest_of_each_user():

@@ -66,6 +66,12 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
     f" {facts['valid_users_counted']:,} users; the test split was not read",
     "",
   ]
+  if "mmgrec" in summary["systems"]:
+    lines += [
+      "mmgrec's weights of the re-scoring are learned from what is scored here,"
+      " too: its numbers are a little high beside the others'.",
+      "",
+    ]
   for system, trials in summary["systems"].items():
     finished = [trial for trial in trials if "valid" in trial]
     lines += [

@@ -125,7 +125,7 @@ def folder(tmp_path_factory):
     Path("configs").symlink_to(ROOT / "configs")
     Path("data/ml100k").symlink_to("films")
     run_main(TRAIN)
-  for name in ("films", "ml100k", "lfm2k"):
+  for name in ("ml100k", "lfm2k"):
     (folder / "runs" / name).symlink_to("own")
   return folder
 

@@ -199,9 +199,9 @@ def _add_model(config: Config, name: str) -> None:
 EMBEDDING = "lattice"
 EMBEDDING_SETTINGS = {"lattice": {"users": "history"}}
 # TIGER (Rajput et al. 2023) in MMGRec's stages: Rec-IDs of the features alone,
-# in and out; the history is a sequence where the data has timestamps. Three
-# tokens say little of features of a thousand columns, and are as good an ID for
-# that: R^2 stops nothing.
+# in and out, without a token for the user; the history is a sequence where the
+# data has timestamps. Three tokens say little of features of a thousand columns
+# and are as good an ID for that: R^2 stops nothing.
 TIGER = {
   "recid": {"method": "features", "last_token": "random", "min_r2": 0.0},
   "generator": {

@@ -24,7 +24,13 @@ _PAPER_SGD = {
 }
 PAPER = {
   "norm_powers": (0.0,),
-  "evaluation": {"rescore": {"scores": ()}},
+  # K beams for the top K (§3.4), 10 (§4.1).
+  "evaluation": {
+    "rescore": {"scores": ()},
+    "cutoffs": (5, 10),
+    "beam_width": 10,
+    "valid_beam_width": 10,
+  },
   "embed": {
     "batch_size": 3000,
     "l2": 0.0,
@@ -32,6 +38,7 @@ PAPER = {
     "epochs": 1000,
     # L_bpr of eq. 10 is a sum, of 3000 triples, where ours is their mean. The
     # decay of a step is their product: it is as of the sum with 1e-3 and 1e-5.
+    # Another batch_size needs another rate.
     "optimizer": {
       **_PAPER_SGD,
       "learning_rate": 3000 * 1e-3,

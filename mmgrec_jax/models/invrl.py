@@ -13,7 +13,8 @@ three times over (training/invrl.py has the middle):
    every environment.
 3. From scratch, on features x mask. The mask stays soft.
 
-Without features there is nothing to mask: InvRL is then UltraGCN.
+Without features there is nothing to mask: InvRL is then UltraGCN without its
+loss of items that occur together, which InvRL has not.
 
 Where we depart from the public code (nickwzk/InvRL):
 - It has, but never calls, what starts the environments' networks from the

@@ -10,9 +10,9 @@ from mmgrec_jax.nn.dropout import Dropout
 
 
 class NGCF(nn.Module):
-  """E_{k+1} = LeakyReLU((L + I) E_k W1 + L E_k * E_k W2) with biases (eq. 7),
-  then message dropout; the vectors are E_0 … E_K side by side (eq. 9), rows
-  of all but E_0 scaled to norm 1, as only the public code has it. L2 on the
+  """E_{k+1} = LeakyReLU((L + I) E_k W1 + L E_k * E_k W2) (eq. 7), then message
+  dropout; the vectors are E_0 … E_K side by side (eq. 9). As the public code
+  alone has it: biases, and rows of all but E_0 scaled to norm 1. L2 on the
   batch's vectors.
 
   `laplacian` "symmetric" is the paper's L = D^-1/2 A D^-1/2 (eq. 8). The public

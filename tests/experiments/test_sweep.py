@@ -156,7 +156,8 @@ def test_a_failed_trial_counts_and_comes_last(tmp_path):
       "seconds": {"mf": 7.0, "evaluate": 1.0},
     }  # fmt: skip
     (run.folder / "results.json").write_text(json.dumps(results))
-  text = sweep_report.to_markdown(sweep_report.summarise(planned))
+  summary = sweep_report.summarise(planned)
+  text = sweep_report.to_markdown(summary)
   assert "mf: 2 of 3 trials finished" in text
   rows = [line.split() for line in text.splitlines()]
   rows = [row[1::2] for row in rows if row and row[0] == "|"][2:]
@@ -165,6 +166,10 @@ def test_a_failed_trial_counts_and_comes_last(tmp_path):
     ["0.2500", "0.1250", "2", "7"],
     ["failed", "failed", "1", "-"],
   ]
+  assert "re-scoring" not in text
+  of_mmgrec = {**summary["systems"], "mmgrec": summary["systems"]["mf"]}
+  of_both = sweep_report.to_markdown({**summary, "systems": of_mmgrec})
+  assert "weights of the re-scoring are learned from what is scored" in of_both
   workdir = f"--workdir=runs/{planned[2].folder.name}"
   assert text.rstrip().endswith(f"--config.model.l2=3 {workdir}")
 

@@ -15,6 +15,9 @@ from mmgrec_jax.files import AGAIN, read_json
 from mmgrec_jax.main import explain
 from mmgrec_jax.models.settings import ITEM_ITEM
 
+# MMGRec as the paper has it: a system here, as the config files' preset.
+PAPER = "paper"
+
 
 def plan_runs(
   file: str,
@@ -65,7 +68,8 @@ def plan_runs(
       arguments += [
         f"--config.{k}={v}" for k, v in {**taken[row], **own}.items()
       ]
-      run = Run(row, system, seed, out / f"{row}-{seed}", arguments, own)
+      scored = "mmgrec" if system == PAPER else system
+      run = Run(row, scored, seed, out / f"{row}-{seed}", arguments, own)
       config = read_config(arguments)
       check_folder(run.folder, config)
       check_data(run, config, fingerprints)

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from experiments import compare_report, paper, planning, runs
 from experiments.benchmarks import report
+from experiments.planning import PAPER
 from experiments.runs import Run, Variant
 from mmgrec_jax import config as configs
 from mmgrec_jax.errors import UserError
@@ -48,7 +49,6 @@ _SYSTEMS = {
   "lattice": "LATTICE",
   "invrl": "InvRL",
   "lightgt": "LightGT",
-  "mmgrec": "MMGRec",
 }
 
 
@@ -61,8 +61,12 @@ _ANY_HEALTH = {"recid.ignore_health": "True"}
 
 TABLES: dict[int, dict[str, Row]] = {
   2: {
-    system: Row(Variant(system), _SYSTEMS.get(system))
-    for system in (*configs.SYSTEMS, "mmgrec")
+    **{
+      system: Row(Variant(system), _SYSTEMS.get(system))
+      for system in configs.SYSTEMS
+    },
+    PAPER: Row(Variant(PAPER), "MMGRec"),
+    "mmgrec": Row(Variant("mmgrec"), "MMGRec"),
   },
   3: {
     "id-without": _mmgrec(
@@ -90,7 +94,9 @@ def parser(number: int) -> argparse.ArgumentParser:
   out.add_argument(
     "--models",
     default="all",
-    help=f"rows: all (the default), or some of {', '.join(TABLES[number])}",
+    help="rows: all (the default), or some of"
+    f" {', '.join(TABLES[number])}; 'paper', up to 1,000 slow epochs, only"
+    " where it is named, as in all,paper",
   )
   out.add_argument("--seeds", type=int, default=5, help="how many; default 5")
   return out
@@ -164,7 +170,11 @@ def main(number: int, argv: Sequence[str]) -> None:
   given, settings = runs.parse(parser(number), argv)
 
   def plan() -> list[Run]:
-    rows = runs.chosen_rows(given.models, list(TABLES[number]))
+    every = ",".join(row for row in TABLES[number] if row != PAPER)
+    names = ",".join(
+      every if name == "all" else name for name in given.models.split(",")
+    )
+    rows = runs.chosen_rows(names, list(TABLES[number]))
     varied = {
       key for row in TABLES[number].values() for key in row.variant.settings
     }
@@ -220,6 +230,8 @@ def differs(number: int, of_set: Sequence[Run], facts: Facts) -> dict[str, str]:
     settings = "settings (it prints none)"
     if variant.system == "mmgrec":
       settings = f"{changed} settings" if changed else ""
+    elif variant.system == PAPER:
+      settings = ""
     parts = [*data, settings] if name else ["not in the paper"]
     out[row] = ", ".join(filter(None, parts))
   return out
@@ -239,7 +251,9 @@ def changed_settings(of_set: Sequence[Run]) -> list[str]:
 
   But for the data, the seed, and what a row of the table is about.
   """
-  of_mmgrec = [run for run in of_set if run.system == "mmgrec"]
+  of_mmgrec = [
+    run for run in of_set if run.system == "mmgrec" and run.row != PAPER
+  ]
   if not of_mmgrec:
     return []
   run = min(of_mmgrec, key=lambda run: len(run.own))

@@ -65,6 +65,30 @@ def test_every_variant_is_a_valid_config_of_its_own(
   assert len(set(made)) == 3
 
 
+def test_the_papers_own_model_is_a_row_where_it_is_asked_for(
+  tmp_path, monkeypatch
+):
+  monkeypatch.chdir(ROOT)
+  planned = []
+  monkeypatch.setattr(runs, "execute_all", lambda of: planned.extend(of) or [])
+  flags = ["--datasets=synthetic", "--seeds=1", f"--out={tmp_path}"]
+  tables.main(2, flags)
+  assert len(planned) == len(tables.TABLES[2]) - 1
+  assert {"paper", "mmgrec"} & {run.row for run in planned} == {"mmgrec"}
+  del planned[:]
+  tables.main(2, [*flags, "--models=all,paper"])
+  assert len(planned) == len(tables.TABLES[2])
+  del planned[:]
+  tables.main(2, [*flags, "--models=mmgrec,paper"])
+  theirs, ours = planned
+  assert (theirs.row, theirs.system, ours.row) == ("paper", "mmgrec", "mmgrec")
+  config = planning.read_config(theirs.arguments)
+  assert config.embedding == "gcn" and config.generator.epochs == 1000
+  # Its settings are no change of its own.
+  assert tables.changed_settings([theirs, ours])
+  assert tables.changed_settings([theirs]) == []
+
+
 def test_table_2_says_how_ours_differs_and_goes_on(tmp_path):
   flags = ["--datasets=synthetic", "--models=itemknn,lightgcn",
            "--seeds=2", f"--out={tmp_path}"]  # fmt: skip

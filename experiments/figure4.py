@@ -133,8 +133,9 @@ def plot(summary: Mapping[str, Any], path: Path) -> None:
     for line, of_line in lines.items():
       places = [VALUES[panel].index(int(value)) for value in of_line]
       means = [score["mean"] for score in of_line.values()]
-      # NaN: no whisker, as of one seed.
-      spread = [float(score["sd"] or "nan") for score in of_line.values()]
+      spread: Any = [score["sd"] for score in of_line.values()]
+      if None in spread:  # one seed has none
+        spread = None
       axes.errorbar(places, means, spread, marker="o", capsize=3, label=line)
     axes.set_xticks(range(len(VALUES[panel])), map(str, VALUES[panel]))
     axes.set_xlabel(panel)

@@ -72,7 +72,7 @@ def test_scores_of_all_items_are_of_as_many_users_as_memory_holds(
         lambda recommend, size: sizes.append(size) or plain(recommend, size),
       )
       ranker = rankers.inner_product_ranker(config, small_data, k=5)
-    return ranker(parallel.replicate(h), users)
+      return ranker(parallel.replicate(h), users)
 
   together = lists()
   monkeypatch.setattr(ranking, "MOST_SCORES", 3 * small_data.n_items)

@@ -91,7 +91,7 @@ def asked(held: Held, new_items: bool, new_users: bool) -> Dataset:
 
 
 class Runs(NamedTuple):
-  """What is asked.
+  """Each with its data.
 
   extended, boosted: from what is known to the whole; new items' vectors as
     they are and times BOOST.

@@ -58,7 +58,7 @@ def _check_finished(file: Path, by_part: Mapping[str, Any]) -> None:
       )
 
 
-def merged(
+def replaced(
   source: str, kept: Mapping[str, Any], new: Mapping[str, Any]
 ) -> dict[str, Any]:
   """By part, what is new in the place of what was kept.
@@ -173,7 +173,7 @@ def main(argv: Sequence[str]) -> None:
       )
     kept = read_all(KEPT)
     for source, of_sets in found.items():
-      kept[source] = merged(source, kept.get(source, {}), of_sets)
+      kept[source] = replaced(source, kept.get(source, {}), of_sets)
     text = fill_in(README.read_text(encoding="utf-8"), kept)
     KEPT.mkdir(parents=True, exist_ok=True)
     for source in found:

@@ -94,9 +94,8 @@ def parser(number: int) -> argparse.ArgumentParser:
   out.add_argument(
     "--models",
     default="all",
-    help="rows: all (the default), or some of"
-    f" {', '.join(TABLES[number])}; 'paper', up to 1,000 slow epochs, only"
-    " where it is named, as in all,paper",
+    help=f"rows: all (the default), or some of {', '.join(TABLES[number])};"
+    " Table 2's 'paper', up to 1,000 slow epochs, is not in all: all,paper",
   )
   out.add_argument("--seeds", type=int, default=5, help="how many; default 5")
   return out

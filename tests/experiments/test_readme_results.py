@@ -101,8 +101,8 @@ def test_a_table_that_lost_rows_does_not_replace_the_whole_one(kept):
   lfm2k = kept["table2"]["lfm2k"]
   few = {**lfm2k, "systems": {"tiger": lfm2k["systems"]["tiger"]}}
   with pytest.raises(UserError, match="table2 of lfm2k in --out has no popula"):
-    results.merged("table2", kept["table2"], {"lfm2k": few})
-  again = results.merged("table2", kept["table2"], {"lfm2k": lfm2k})
+    results.replaced("table2", kept["table2"], {"lfm2k": few})
+  again = results.replaced("table2", kept["table2"], {"lfm2k": lfm2k})
   assert again == kept["table2"]
 
 

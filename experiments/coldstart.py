@@ -178,9 +178,7 @@ def to_markdown(name: str, summary: Mapping[str, Any]) -> str:
       table.append([asked, system, *cells])
       asked = ""  # once
   lines = [facts, "", *compare_report.lines_of(table), ""]
-  if summary["not_finished"]:
-    lines += [f"Not finished: {', '.join(summary['not_finished'])}.", ""]
-  return "\n".join(lines)
+  return "\n".join([*lines, *compare_report.not_finished(summary)])
 
 
 def write_all(planned: Sequence[runs.Run], share: float, out: Path) -> None:
@@ -189,14 +187,14 @@ def write_all(planned: Sequence[runs.Run], share: float, out: Path) -> None:
   summaries: dict[str, Any] = {}
   for folder in dict.fromkeys(run.folder.parent for run in planned):
     of_set = [run for run in planned if run.folder.parent == folder]
-    failed = [run for run in of_set if not run.finished]
     whole = next(run for run in of_set if run.row == "mmgrec")
     data = planning.read_config(whole.arguments).data
-    seeds = {run.seed for run in of_set} - {run.seed for run in failed}
-    done = [score_one(folder, data, share, seed) for seed in sorted(seeds)]
+    failed = {run.seed for run in of_set if not run.finished}
+    seeds = sorted({run.seed for run in of_set} - failed)
+    done = [score_one(folder, data, share, seed) for seed in seeds]
     if done:
-      missing = [run.folder.name for run in failed]
-      summaries[folder.name] = {**summarise(done), "not_finished": missing}
+      missing = {"not_finished": runs.unfinished(of_set)}
+      summaries[folder.name] = summarise(done) | missing
   heading = "# Cold start: test, mean ± standard deviation over seeds\n"
   texts = [heading, *(to_markdown(*of_set) for of_set in summaries.items())]
   runs.write(out, "coldstart", summaries, "\n".join(texts))

@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments import comparisons
 from experiments.comparisons import PARTS, Rows, Scored, beams_row, head
-from experiments.runs import Run
+from experiments.runs import Run, unfinished
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.files import AGAIN, read_json
 
@@ -124,16 +124,15 @@ def summarise(runs: Sequence[Run]) -> dict[str, Any]:
       systems[row]["seconds_per_1000_users"] = over_seeds(costs)
   dataset = next(iter(next(iter(rows.values())).values())).results["dataset"]
   tests = [
-    comparisons.compare(rows, ours, other, metric)
+    comparisons.compare(rows, systems, ours, other, metric)
     for metric in shown_metrics(systems)
     for ours, other in comparisons.pairs(rows, systems, metric)
   ]
-  missing = [f"{run.row}-{run.seed}" for run in runs if not run.finished]
   return {
     "dataset": dataset,
     "systems": systems,
     "tests": tests,
-    "not_finished": missing,
+    "not_finished": unfinished(runs),
   }
 
 
@@ -178,9 +177,13 @@ def to_markdown(
     " deviation over seeds"
   )
   lines = [title, "", *lines_of(table), "", *_tests(summary)]
-  if summary.get("not_finished"):
-    lines += [f"Not finished: {', '.join(summary['not_finished'])}.", ""]
-  return "\n".join(lines)
+  return "\n".join([*lines, *not_finished(summary)])
+
+
+def not_finished(summary: Mapping[str, Any]) -> list[str]:
+  """Lines that name the runs which a summary is without, if it has any."""
+  missing = summary.get("not_finished")
+  return [f"Not finished: {', '.join(missing)}.", ""] if missing else []
 
 
 def _tests(summary: Mapping[str, Any]) -> list[str]:

@@ -65,17 +65,20 @@ def pairs(
         yield row, "generator"
 
 
-def compare(rows: Rows, ours: str, other: str, metric: str) -> dict[str, Any]:
-  """One row against another on the test split: difference and three tests."""
+def compare(
+  rows: Rows, systems: Mapping[str, Any], ours: str, other: str, metric: str
+) -> dict[str, Any]:
+  """One row against another on the test split: difference and three tests.
 
-  def values(row: str) -> list[float]:
-    parts = [rows[row][seed] for seed in sorted(rows[row])]
-    return [part.results["test"][part.system][metric] for part in parts]
+  Args:
+    systems: as of `pairs`.
+  """
+  mean, others = (systems[row]["test"][metric]["mean"] for row in (ours, other))
+  values = lambda row: systems[row]["test"][metric]["values"]
 
   def users(row: str) -> np.ndarray:
     return np.mean([p.per_user(metric) for p in rows[row].values()], axis=0)
 
-  mean, others = float(np.mean(values(ours))), float(np.mean(values(other)))
   return {
     "metric": metric,
     "system": ours,

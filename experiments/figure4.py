@@ -94,12 +94,11 @@ def summarise(
         # A string, as JSON makes of it.
         of_line[str(point.value)] = compare_report.over_seeds(scores)
   dataset = next(iter(by_row.values()))[0]["dataset"]
-  missing = [f"{run.row}-{run.seed}" for run in planned if not run.finished]
   return {
     "dataset": dataset,
     "metric": METRIC,
     "panels": panels,
-    "not_finished": missing,
+    "not_finished": runs.unfinished(planned),
   }
 
 
@@ -117,9 +116,7 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
       ]
       table.append([line, *cells])
     text += [*compare_report.lines_of(table), ""]
-  if summary["not_finished"]:
-    text += [f"Not finished: {', '.join(summary['not_finished'])}.", ""]
-  return "\n".join(text)
+  return "\n".join([*text, *compare_report.not_finished(summary)])
 
 
 def plot(summary: Mapping[str, Any], path: Path) -> None:

@@ -33,6 +33,10 @@ class Run(NamedTuple):
   own: Mapping[str, str] = {}  # settings of its row, beyond those of all
 
   @property
+  def name(self) -> str:
+    return f"{self.row}-{self.seed}"
+
+  @property
   def command(self) -> list[str]:
     main = [sys.executable, "-m", "mmgrec_jax.main"]
     return [*main, *self.arguments, f"--workdir={self.folder}"]
@@ -87,6 +91,10 @@ def chosen_rows(models: str, rows: Sequence[str]) -> list[str]:
   return [row for row in rows if row in names]
 
 
+def unfinished(runs: Sequence[Run]) -> list[str]:
+  return [run.name for run in runs if not run.finished]
+
+
 def execute(run: Run) -> int:
   """Runs it to its end; its output passes through. Returns its exit code."""
   child = subprocess.Popen(run.command)
@@ -137,7 +145,7 @@ def carry_out(
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)
   if failed:
-    names = ", ".join(f"{run.row}-{run.seed}" for run in failed)
+    names = ", ".join(run.name for run in failed)
     print(
       f"\nerror: {len(failed)} of {len(runs)} runs failed ({names}); their"
       " messages are above, and the same command tries them again.",

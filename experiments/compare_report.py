@@ -161,7 +161,12 @@ def to_markdown(
     table.append(
       [
         row,
-        *(mean_and_sd(found["test"][metric], ".4f") for metric in metrics),
+        *(
+          mean_and_sd(found["test"][metric], ".4f")
+          if metric in found["test"]  # the preset `paper` has no cutoff of 20
+          else "–"
+          for metric in metrics
+        ),
         *(
           mean_and_sd(found[name], form) if name in found else "–"
           for name, form in seconds.values()

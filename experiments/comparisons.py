@@ -52,7 +52,11 @@ def pairs(
   """
   mean = lambda row: systems[row]["test"][metric]["mean"]
   system = lambda row: next(iter(rows[row].values())).system
-  rivals = [row for row in rows if system(row) not in PARTS]
+  rivals = [
+    row
+    for row in rows
+    if system(row) not in PARTS and metric in systems[row]["test"]
+  ]
   ranked = sorted(rivals, key=mean, reverse=True)
   if len(ranked) > 1:
     ours = "mmgrec" if "mmgrec" in ranked else ranked[0]

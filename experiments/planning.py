@@ -32,7 +32,8 @@ def plan_runs(
     file: of the config.
     settings: KEY -> VALUE; each goes to the rows that use it.
     variants: by row of the table.
-    seeds: of each, but one run is enough where nothing is random.
+    seeds: of each, but the first is enough where nothing is random, and of
+      `PAPER`, which takes hours.
     out: runs are in OUT/<row>-<seed>.
 
   Raises:
@@ -62,7 +63,7 @@ def plan_runs(
   runs, fingerprints = [], {}
   for seed in seeds:
     for row, (system, own) in variants.items():
-      if system in ITEM_ITEM and seed != seeds[0]:
+      if system in (*ITEM_ITEM, PAPER) and seed != seeds[0]:
         continue
       arguments = [f"--config={file}{colon(system)}", f"--config.seed={seed}"]
       arguments += [

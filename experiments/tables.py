@@ -95,7 +95,8 @@ def parser(number: int) -> argparse.ArgumentParser:
     "--models",
     default="all",
     help=f"rows: all (the default), or some of {', '.join(TABLES[number])};"
-    " Table 2's 'paper', up to 1,000 slow epochs, is not in all: all,paper",
+    " Table 2's 'paper', up to 1,000 slow epochs of one seed, is not in all:"
+    " all,paper",
   )
   out.add_argument("--seeds", type=int, default=5, help="how many; default 5")
   return out

@@ -251,12 +251,18 @@ def test_a_variants_own_setting_comes_after_those_given_to_all(tmp_path):
 
 @pytest.fixture
 def finished(tmp_path):
-  """(row, seed, per-user Recall@10 by system) -> a run with such results."""
+  """(row, seed, per-user Recall@10 by system) -> a run with such results.
 
-  def make(row, seed, recalls, system=None, mark="data"):
+  At other cutoffs it has the same.
+  """
+
+  def make(row, seed, recalls, system=None, mark="data", cutoffs=(10,)):
     folder = tmp_path / f"{row}-{seed}"
     folder.mkdir()
-    scores = {s: {"recall@10": float(np.mean(r))} for s, r in recalls.items()}
+    scores = {
+      s: {f"recall@{k}": float(np.mean(r)) for k in cutoffs}
+      for s, r in recalls.items()
+    }
     results = {
       "dataset": {"fingerprint": mark},
       "valid": scores,
@@ -265,7 +271,11 @@ def finished(tmp_path):
       "seconds_per_1000_users": dict.fromkeys(recalls, 0.1),
     }
     (folder / "results.json").write_text(json.dumps(results))
-    arrays = {f"test/{s}/recall@10": np.array(r) for s, r in recalls.items()}
+    arrays = {
+      f"test/{s}/recall@{k}": np.array(r)
+      for s, r in recalls.items()
+      for k in cutoffs
+    }
     write_arrays(folder / "per_user.npz", arrays)
     return runs.Run(row, system or row, seed, folder, [])
 
@@ -319,6 +329,21 @@ def test_without_mmgrec_the_best_system_is_tested_against_the_second(finished):
   ]
   (test,) = compared_by(compare_report.summarise(done), "recall@10")
   assert (test["system"], test["other"]) == ("ease", "itemknn")
+
+
+def test_a_row_without_a_cutoff_is_no_rival_there(finished):
+  done = [
+    finished("mf", 0, {"mf": [0.1, 0.2]}, cutoffs=(10, 20)),
+    finished("paper", 0, {"mmgrec": [0.3, 0.3]}, system="mmgrec"),
+    finished("mmgrec", 0, {"mmgrec": [0.3, 0.5]}, cutoffs=(10, 20)),
+  ]
+  summary = compare_report.summarise(done)
+  others = [(test["metric"], test["other"]) for test in summary["tests"]]
+  assert others == [("recall@10", "paper"), ("recall@20", "mf")]
+  facts = {"name": "x", "users": 2, "items": 9, "test_users_counted": 2}
+  text = compare_report.to_markdown({**summary, "dataset": facts})
+  (row,) = [one for one in text.splitlines() if one.startswith("| paper")]
+  assert [cell.strip() for cell in row.split("|")[2:4]] == ["0.3000", "–"]
 
 
 def test_a_changed_system_is_a_row_of_its_own_and_so_are_its_beams(finished):

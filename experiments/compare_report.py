@@ -101,7 +101,11 @@ def training_seconds(system: str, seconds: Mapping[str, float]) -> float:
 
 def summarise(runs: Sequence[Run]) -> dict[str, Any]:
   """What is finished, as numbers over seeds for each row, and tests."""
-  rows = by_row(runs)
+  return {**summary_of(by_row(runs)), "not_finished": unfinished(runs)}
+
+
+def summary_of(rows: Rows) -> dict[str, Any]:
+  """Numbers over seeds for each row, and tests."""
   systems = {}
   for row, of_seed in rows.items():
     parts = [of_seed[seed] for seed in sorted(of_seed)]
@@ -128,12 +132,7 @@ def summarise(runs: Sequence[Run]) -> dict[str, Any]:
     for metric in shown_metrics(systems)
     for ours, other in comparisons.pairs(rows, systems, metric)
   ]
-  return {
-    "dataset": dataset,
-    "systems": systems,
-    "tests": tests,
-    "not_finished": unfinished(runs),
-  }
+  return {"dataset": dataset, "systems": systems, "tests": tests}
 
 
 def shown_metrics(systems: Mapping[str, Any]) -> list[str]:

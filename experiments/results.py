@@ -3,12 +3,12 @@
 Command: python -m experiments.results --out=runs/tables
 
 OUT is that of the tables or of the benchmarks. What table2.json to table5.json,
-figure4.json and coldstart.json in it say of a data set, and generate.json,
-figure5.json, … of a backend (`cpu`, `gpu`), takes the place of what
-docs/results has of it; then README's tables are written anew from all that is
-there, each between the lines `<!-- NAME PART -->` and `<!-- end -->`. PART is
-the data set or backend; NAME is a file's, or `ablations`: the beams of tables 3
-to 5. The pictures of figures 4 and 5 are kept, too.
+rescored.json, figure4.json and coldstart.json in it say of a data set, and
+generate.json, figure5.json, … of a backend (`cpu`, `gpu`), takes the place of
+what docs/results has of it; then README's tables are written anew from all that
+is there, each between the lines `<!-- NAME PART -->` and `<!-- end -->`. PART
+is the data set or backend; NAME is a file's, or `ablations`: the beams of
+tables 3 to 5. The pictures of figures 4 and 5 are kept, too.
 Exit codes: 0 done, 2 a table cannot be written.
 """
 
@@ -29,7 +29,14 @@ README = Path("README.md")
 KEPT = Path("docs/results")
 ABLATIONS = ("table3", "table4", "table5")
 BENCHMARKS = ("generate", "figure5", "train_step", "graph", "evaluate")
-SOURCES = ("table2", *ABLATIONS, "figure4", "coldstart", *BENCHMARKS)
+SOURCES = (
+  "table2",
+  *ABLATIONS,
+  "rescored",
+  "figure4",
+  "coldstart",
+  *BENCHMARKS,
+)
 # Source -> data set or backend -> what its JSON file holds of it.
 Results = Mapping[str, Mapping[str, Any]]
 _BLOCK = re.compile(r"(<!-- (\w+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -74,8 +74,8 @@ class Search(NamedTuple):
 def beams_of(config: Config, model: Generator, beam_width: int) -> Recommend:
   """Recommends by beam search, re-scored; its parameters are a `Search`."""
 
-  def recommend(search: Search, user_B, history_BxH, seen_BxS):
-    items_BxK, score_BxK = generate(
+  def beams(search: Search, user_B, history_BxH, seen_BxS):
+    return generate(
       model,
       search.params,
       search.vectors,
@@ -87,6 +87,15 @@ def beams_of(config: Config, model: Generator, beam_width: int) -> Recommend:
       allowed=search.allowed,
       seen_BxS=seen_BxS,
     )
+
+  return rescored(beams)
+
+
+def rescored(candidates: Recommend) -> Recommend:
+  """Its items in the order of a `Search`, which is its parameter, too."""
+
+  def recommend(search: Search, user_B, history_BxH, seen_BxS):
+    items_BxK, score_BxK = candidates(search, user_B, history_BxH, seen_BxS)
     if search.weight_J is None:
       return items_BxK, score_BxK
     scores_BxJxK = all_scores(search, user_B, history_BxH, items_BxK, score_BxK)

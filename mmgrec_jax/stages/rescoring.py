@@ -23,7 +23,7 @@ from mmgrec_jax.decoding.rescore import fit_weights, standard_scores
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.evaluation.evaluate import countable_users
 from mmgrec_jax.evaluation.metrics import hits
-from mmgrec_jax.evaluation.ranking import Ranker
+from mmgrec_jax.evaluation.ranking import Ranker, Recommend
 from mmgrec_jax.files import AGAIN, check_json, is_made, read_json
 from mmgrec_jax.models.content import Content
 from mmgrec_jax.models.generator import Generator
@@ -73,14 +73,15 @@ def rescored_beams(
     found = read_found(folder.path)
   else:
     with parallel.enough_memory("re-scoring", parallel.FEWER_USERS):
-      found = _fit(config, data, model, search, names)
+      beams = beams_of(config, model, config.evaluation.beam_width)
+      found = fit(config, data, beams, search, names)
     folder.write_json("rescore.json", found)
     folder.note_seconds("rescore", time.monotonic() - started)
   print(f"re-scoring: {shares(found['mmgrec'])}")
   # One program for all of them: only the weights differ.
   ranker = beam_ranker(config, data, model, config.evaluation.beam_width)
   return {
-    system: (ranker, search._replace(weight_J=_in_order(mix, names)))
+    system: (ranker, search._replace(weight_J=in_order(mix, names)))
     for system, mix in {"generator": {BEAMS: 1.0}, **found}.items()
   }
 
@@ -135,7 +136,7 @@ def read_mix(
   return search._replace(
     content=tuple(content.values()),
     ease_IxI=ease_IxI,
-    weight_J=_in_order(mix, _names(content, EASE in mix)),
+    weight_J=in_order(mix, _names(content, EASE in mix)),
   )
 
 
@@ -144,7 +145,7 @@ def _names(content: Iterable[str], ease: bool) -> list[str]:
   return [BEAMS, EMBEDDING, *content] + [EASE] * ease
 
 
-def _in_order(mix: Mapping[str, float], names: list[str]) -> np.ndarray:
+def in_order(mix: Mapping[str, float], names: list[str]) -> np.ndarray:
   """Weights of the names, float32 [J]; 0 of what is not in the mix."""
   return np.array([mix.get(name, 0.0) for name in names], np.float32)
 
@@ -170,15 +171,21 @@ def _known(weight_IxI: np.ndarray) -> jax.Array:
   return jnp.asarray(weight_IxI)
 
 
-def _fit(
+def fit(
   config: Config,
   data: Dataset,
-  model: Generator,
+  candidates: Recommend,
   search: Search,
   names: list[str],
 ) -> dict[str, dict[str, float]]:
-  """Weights, by system, with EASE and without."""
-  items_NxK, z_NxJxK, hit_NxK = _on_validation(config, data, model, search)
+  """Weights learned on validation, by system, with EASE and without.
+
+  Args:
+    candidates: what is to be re-scored, `evaluation.beam_width` items.
+    names: of all that `search` can score; `evaluation.rescore` says whether
+      h_u . h_i has a part.
+  """
+  items_NxK, z_NxJxK, hit_NxK = _on_validation(config, data, candidates, search)
   real_NxK = items_NxK >= 0
 
   def weights(chosen: list[str]) -> dict[str, float]:
@@ -196,20 +203,17 @@ def _fit(
 
 
 def _on_validation(
-  config: Config, data: Dataset, model: Generator, search: Search
+  config: Config, data: Dataset, candidates: Recommend, search: Search
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Beams [N, K], their standard scores [N, J, K], and hits, bool [N, K]."""
-  width = config.evaluation.beam_width
-  beams = beams_of(config, model, width)
+  """Items [N, K], their standard scores [N, J, K], and hits, bool [N, K]."""
 
-  def candidates(search, user_B, history_BxH, seen_BxS) -> tuple[Any, ...]:
-    items_BxK, score_BxK = beams(search, user_B, history_BxH, seen_BxS)
+  def scored(search, user_B, history_BxH, seen_BxS) -> tuple[Any, ...]:
+    items_BxK, score_BxK = candidates(search, user_B, history_BxH, seen_BxS)
     scores_BxJxK = all_scores(search, user_B, history_BxH, items_BxK, score_BxK)
     return items_BxK, standard_scores(items_BxK, scores_BxJxK)
 
-  ranker = history_ranker(
-    config, data, candidates, users_at_a_time(config, width)
-  )
+  at_a_time = users_at_a_time(config, config.evaluation.beam_width)
+  ranker = history_ranker(config, data, scored, at_a_time)
   users = countable_users(data, "valid")
   users = users[:: max(1, math.ceil(len(users) / USERS))]
   items_NxK, z_NxJxK = ranker(parallel.replicate(search), users)

@@ -135,6 +135,7 @@ def dry_run(config: Config) -> None:
     parallel.shared_by(config.model_shards),
     tempfile.TemporaryDirectory() as scratch,
     contextlib.redirect_stdout(io.StringIO()),  # of the health of such Rec-IDs
+    parallel.enough_memory("between stages", parallel.ANOTHER_DEVICE),
   ):
     _train(rough, data, Workdir(scratch, rough, data, rehearse=rehearse))
   print(tables.rehearsal_total(found))

@@ -65,7 +65,6 @@ def test_a_wrong_key_or_type_names_the_fix(key, value, says):
     ("generator.trie", "pack", "did you mean 'packed'"),
     ("recid.method", "kmeans", "did you mean 'hkmeans'"),
     ("embed.optimizer.momentum", 0.9, "no effect unless .*name is 'sgd'"),
-    ("recid.branching", 8, "no effect unless config.recid.method is 'hkmeans'"),
     ("synthetic.n_users", 9, "no effect unless config.data is 'synthetic'"),
     ("generator.heads", 0, "config.generator.heads = 0 is out of range"),
     ("evaluation.valid_beam_width", 9, "valid_beam_width = 9: .* at least 10"),
@@ -148,6 +147,28 @@ def test_a_files_choices_reach_tiger_where_it_has_the_stage():
   assert (config.generator.epochs, config.generator.heads) == (7, 8)
 
 
+def test_a_files_evaluation_reaches_what_has_it():
+  chosen = {
+    "beam_width": 30,
+    "batch_size": 16,
+    "rescore": {"scores": ("ease",)},
+  }
+  choices = {"name": "x", "evaluation": chosen}
+  of = lambda preset: configs.from_preset(choices, preset).evaluation
+  assert (of("").beam_width, of("").rescore.scores) == (30, ("ease",))
+  assert of("tiger").beam_width == 30 and "rescore" not in of("tiger")
+  assert of("mf").batch_size == 16 and "beam_width" not in of("mf")
+  with pytest.raises(UserError, match="did you mean config.*beam_width"):
+    configs.from_preset({"evaluation": {"beamwidth": 3}}, "")
+
+
+@pytest.mark.parametrize("choices", [{"embedding": "latice"}, {}])
+def test_a_misspelt_embedding_is_named(choices):
+  preset = "" if choices else "embedding=latice"
+  with pytest.raises(UserError, match="=latice: did you mean 'lattice'"):
+    configs.from_preset({"name": "x", **choices}, preset)
+
+
 def test_a_files_choices_reach_the_embedding_that_is_chosen():
   choices = {
     "name": "x",
@@ -203,6 +224,15 @@ def test_ease_in_the_re_scoring_needs_its_penalty():
     configs.check(config)
   configs.set_value(config, "evaluation.rescore.scores", ("embedding",))
   configs.check(config)
+
+
+def test_tables_that_are_left_as_they_are_do_not_decay():
+  config = configs.default_config("mmgcn")
+  configs.set_value(config, "model.train_tables", False)
+  configs.check(config)
+  configs.set_value(config, "model.optimizer.weight_decay", 0.1)
+  with pytest.raises(UserError, match="weight_decay = 0.1: .*train_tables"):
+    configs.check(config)
 
 
 def test_unknown_preset_is_named():

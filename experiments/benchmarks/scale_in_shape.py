@@ -123,7 +123,7 @@ def generator_step(config: configs.Config, of: Catalogue) -> int:
   model = generate.build_generator(config, of.rec_ids, of.vectors)
   data = jax.eval_shape(
     lambda vectors, trie: generating.generator_data(
-      vectors, trie, of.rows, chosen.targets_per_history
+      vectors, trie, of.rows, chosen.targets_per_history, chosen.user_token
     ),
     of.vectors,
     shapes(of.trie),

@@ -82,7 +82,7 @@ def make_data(sizes: Sizes, rec_ids: RecIds) -> GeneratorData:
   vectors = Vectors(rows(sizes.users), rows(sizes.items))
   # A loss looks at vectors and trie only: batches are drawn beforehand.
   no_rows = Rows(np.zeros(2, np.int64), np.zeros(0, np.int64))
-  return generator_data(vectors, build_trie(rec_ids), no_rows, 1)
+  return generator_data(vectors, build_trie(rec_ids), no_rows, 1, False)
 
 
 def make_model(sizes: Sizes) -> Generator:

@@ -52,7 +52,6 @@ USED_ONLY_WITH = {
     for stage in ("embed", "rqvae", "generator", "model")
     for name, rule in (("momentum", "sgd"), ("b2", "adamw"))
   },
-  "recid.branching": ("recid.method", "hkmeans"),
   "model.layers": ("model.users", "graph"),
   "model.laplacian": ("model.users", "graph"),
   **{
@@ -163,6 +162,13 @@ def _check_model(config: Config) -> None:
       f"config.norm_powers = {powers!r}: it needs numbers from 0 (h_item as it"
       " is) to 1 (its direction alone)."
     )
+  if "model" in config and not config.model.get("train_tables", True):
+    decay = config.model.optimizer.weight_decay
+    if decay:
+      raise UserError(
+        f"config.model.optimizer.weight_decay = {decay}: it would change the"
+        " tables that config.model.train_tables=False leaves as they are."
+      )
   if config.system == "ease" and config.model.l2 == 0:
     raise UserError("config.model.l2 = 0: ease has no solution without it.")
 

@@ -138,7 +138,6 @@ def _add_stages(config: Config) -> None:
 
   config.recid = ConfigDict()
   config.recid.method = "graph_rqvae"  # features (ID w/o) or hkmeans
-  config.recid.branching = 128  # hkmeans: clusters a split (L)
   config.recid.last_token = "popularity"  # or random
   config.recid.min_r2 = 0.3  # floors of the health check
   config.recid.min_usage = 0.3

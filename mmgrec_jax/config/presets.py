@@ -79,11 +79,12 @@ def from_preset(overrides: dict, preset: str) -> Config:
   system, embedding = chosen(preset, overrides.pop("embedding", EMBEDDING))
   config = default_config(system, embedding)
   # What speaks of stages that the system has not does not concern it.
+  has, any_has = (dict(flatten(c)) for c in (config, default_config()))
   sources = [
     {
       key: value
-      for key, value in overrides.items()
-      if key in config or key not in default_config()
+      for key, value in flatten(overrides)
+      if key in has or key not in any_has
     }
   ]
   if system == "tiger":
@@ -101,22 +102,19 @@ def from_preset(overrides: dict, preset: str) -> Config:
 
 
 def chosen(preset: str, embedding: str = EMBEDDING) -> tuple[str, str]:
-  """The system and, for mmgrec, its embedding, which may have a default.
+  """The system and, for mmgrec, its embedding.
+
+  Args:
+    embedding: that of a preset which names none.
 
   Raises:
-    UserError: the preset names nothing.
+    UserError: one of them names nothing.
   """
   if preset == "paper":
     return "mmgrec", "gcn"
   if preset in SYSTEMS:
     return preset, "gcn"
-  word, _, name = preset.partition("=")
-  if word == "embedding" and name not in EMBEDDINGS:
-    near = difflib.get_close_matches(name, EMBEDDINGS, 1, 0.0)[0]
-    raise UserError(
-      f"embedding={name}: did you mean {near!r}? It is one of"
-      f" {', '.join(EMBEDDINGS)}."
-    )
+  word, named, name = preset.partition("=")
   if preset and word != "embedding":
     known = ("paper", *SYSTEMS)
     near = difflib.get_close_matches(preset, known, 1, 0.0)[0]
@@ -125,4 +123,11 @@ def chosen(preset: str, embedding: str = EMBEDDING) -> tuple[str, str]:
       " There are paper (MMGRec's own settings), embedding=NAME (MMGRec on"
       f" another model's vectors) and {', '.join(SYSTEMS)}."
     )
-  return "mmgrec", name or embedding
+  name = name if named else embedding
+  if name not in EMBEDDINGS:
+    near = difflib.get_close_matches(name, EMBEDDINGS, 1, 0.0)[0]
+    raise UserError(
+      f"embedding={name}: did you mean {near!r}? It is one of"
+      f" {', '.join(EMBEDDINGS)}."
+    )
+  return "mmgrec", name

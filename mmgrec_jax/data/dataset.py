@@ -150,7 +150,7 @@ class Dataset:
       digest.update(str(self.n_items).encode())  # none of the arrays tells it
     for array in arrays:
       digest.update(str((array.shape, array.dtype.str)).encode())
-      digest.update(np.ascontiguousarray(array).tobytes())
+      digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
   def statistics(self) -> dict:

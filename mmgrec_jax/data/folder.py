@@ -104,7 +104,9 @@ def load_dataset(folder: str | Path) -> Dataset:
         f"{file}: {array.dtype} of shape {array.shape}; features are numbers,"
         " items x columns."
       )
-    features[file.stem.removeprefix("feat_")] = array.astype(np.float32)
+    features[file.stem.removeprefix("feat_")] = array.astype(
+      np.float32, copy=False
+    )
 
   array_of = {name: read_array(file) for name, file in others.items()}
   user_E, item_E, split_E = (

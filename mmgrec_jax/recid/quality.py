@@ -4,6 +4,10 @@ import numpy as np
 
 from mmgrec_jax.errors import UserError
 
+# Items that share their tokens, at most: the last token has as many words, and
+# a beam search scores all of them.
+MOST_ALIKE = 20_000
+
 
 def r_squared(x_IxD: np.ndarray, error_I: np.ndarray) -> float:
   """Share of x's variance that a reconstruction explains; 1 is perfect.
@@ -71,23 +75,38 @@ def format_report(report: dict) -> str:
   return "\n".join(lines)
 
 
-def check_health(report: dict, min_r2: float, min_usage: float) -> None:
+def check_health(
+  report: dict, min_r2: float, min_usage: float, method: str = "graph_rqvae"
+) -> None:
   """Stops before the expensive stage.
 
+  Args:
+    method: `recid.method`. Of HK-Means usage says nothing: clusters of fewer
+      items than it splits into leave the numbers of the next level unused.
+
   Raises:
-    UserError: R^2 or a level's usage is below its floor.
+    UserError: R^2 or a level's usage is below its floor, or more than
+      `MOST_ALIKE` items have the same tokens.
   """
+  trees = method == "hkmeans"
+  others = ", or config.rqvae.latent, or train config.rqvae longer"
   way_out = (
     "; --config.recid.ignore_health=True goes on with these Rec-IDs anyway."
   )
   if report["r2"] < min_r2:
     raise UserError(
       f"Rec-IDs explain only {report['r2']:.2f} of the variance of the item"
-      f" vectors (floor {min_r2}): raise config.rqvae.codebook_size or"
-      f" config.rqvae.latent, or train config.rqvae longer{way_out}"
+      f" vectors (floor {min_r2}): raise config.rqvae.codebook_size"
+      f"{'' if trees else others}{way_out}"
+    )
+  if report["largest_group"] > MOST_ALIKE:
+    raise UserError(
+      f"{report['largest_group']:,} items have the same tokens, so the last one"
+      f" would need as many words (at most {MOST_ALIKE:,}): give items without"
+      f" features some, or leave them out{way_out}"
     )
   worst = int(np.argmin(report["usage"]))
-  if report["usage"][worst] < min_usage:
+  if not trees and report["usage"][worst] < min_usage:
     raise UserError(
       f"Level {worst + 1} of the Rec-IDs uses only"
       f" {report['usage'][worst]:.0%} of its codewords (floor"

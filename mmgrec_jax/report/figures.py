@@ -91,6 +91,8 @@ def item_map(x_IxD: np.ndarray, first_I: np.ndarray) -> Figure:
   centred_IxD = x_IxD - x_IxD.mean(axis=0)
   _, axes_DxD = np.linalg.eigh(centred_IxD.T @ centred_IxD)
   place_Ix2 = centred_IxD @ axes_DxD[:, :-3:-1]
+  if place_Ix2.shape[1] < 2:  # vectors of one number
+    place_Ix2 = np.pad(place_Ix2, [(0, 0), (0, 1)])
   figure = Figure(figsize=(6, 5), layout="constrained")
   axes = figure.add_subplot()
   # Neighbouring numbers need other colours: tokens have no order.

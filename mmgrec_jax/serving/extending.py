@@ -22,6 +22,8 @@ from mmgrec_jax.serving.systems import fold_in, mean_of_rows
 from mmgrec_jax.serving.trained import (
   Trained,
   best_of,
+  known_users,
+  trained_items,
   vectors_file,
   wants_mix,
 )
@@ -32,7 +34,7 @@ from mmgrec_jax.stages.item_item import read_matrix
 from mmgrec_jax.stages.load import normalised_features
 from mmgrec_jax.stages.rankers import reads_in_time
 from mmgrec_jax.stages.rescoring import EASE, Found, read_found
-from mmgrec_jax.stages.vectors import VECTORS, read_vectors
+from mmgrec_jax.stages.vectors import read_vectors
 from mmgrec_jax.workdir import EXTENDED, Workdir
 
 # Whose checkpoints go along.
@@ -71,9 +73,7 @@ def extend(
   check_extends(run)
   match = match_rows(run.data, data)
   check_reads_alike(run, data)
-  extended = (run.folder / EXTENDED).is_file()
-  names = [*VECTORS, "mapped"] if extended else VECTORS
-  vectors = read_vectors(vectors_file(run), run.data, names)
+  vectors = read_vectors(vectors_file(run), run.data)
   features = normalised_features(run.config, data, scale_of_I=match.item_I >= 0)
   vectors, mapped = later_vectors(run, data, features, match, vectors, boost)
   rec_ids = None
@@ -179,7 +179,7 @@ def later_vectors(
   trained: dict[str, np.ndarray],
   boost: float,
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-  """`user` and `item` vectors of all in `data`; `mapped`: not trained, [I].
+  """`user` and `item` vectors of all in `data`; `known_users`, `trained_items`.
 
   Args:
     features: of `data`, by modality, normalised on the scale of known items.
@@ -194,7 +194,7 @@ def later_vectors(
     UserError: there are new items, but no features.
   """
   new_I, row_I = match.item_I < 0, np.maximum(match.item_I, 0)
-  was_mapped = trained.get("mapped", np.zeros(run.data.n_items, bool))
+  trained_I = ~new_I & trained_items(run)[row_I]
   h_item, about = trained["item"][row_I], {}
   if new_I.any():
     if not data.features:
@@ -203,24 +203,22 @@ def later_vectors(
         " to have their vectors from."
       )
     x_IxF = np.concatenate(list(features.values()), axis=1)
-    learned = (run.data.popularity() > 0) & ~was_mapped
-    from_I = ~new_I & learned[row_I]
-    mapped = learn_map(x_IxF[from_I], h_item[from_I], run.config.seed)
+    mapped = learn_map(x_IxF[trained_I], h_item[trained_I], run.config.seed)
     h_new = mapped(x_IxF[new_I])
     length = lambda h: max(float(np.linalg.norm(h, axis=1).mean()), 1e-12)
     about["features_explain"] = mapped.r2
-    about["known_are_longer"] = length(h_item[from_I]) / length(h_new)
+    about["known_are_longer"] = length(h_item[trained_I]) / length(h_new)
     h_item[new_I] = boost * h_new
-  h_user = trained["user"][np.maximum(match.user_U, 0)]
-  train = run.data.rows(TRAIN)
-  # Whom the run knows, but had no training item of, has an untrained vector.
-  new_U = (match.user_U < 0) | (train.lengths == 0)[np.maximum(match.user_U, 0)]
+  row_U, later = np.maximum(match.user_U, 0), data.rows(TRAIN)
+  h_user = trained["user"][row_U]
+  # Whom the run has, but no training item of, has an untrained vector.
+  new_U = (match.user_U < 0) | ~known_users(run)[row_U]
   if new_U.any():
-    fold_DxD = fold_in(trained["user"], trained["item"], train)
-    mean_UxD = mean_of_rows(h_item, data.rows(TRAIN))
-    h_user[new_U] = (mean_UxD @ fold_DxD)[new_U]
+    fold_DxD = fold_in(trained["user"], trained["item"], run.data.rows(TRAIN))
+    h_user[new_U] = (mean_of_rows(h_item, later) @ fold_DxD)[new_U]
+  known_U = ~new_U | (later.lengths > 0)
   arrays = {"user": h_user, "item": h_item}
-  return {**arrays, "mapped": new_I | was_mapped[row_I]}, about
+  return {**arrays, "known_users": known_U, "trained_items": trained_I}, about
 
 
 def extend_rec_ids(run: Trained, h_item: np.ndarray, match: Match) -> RecIds:

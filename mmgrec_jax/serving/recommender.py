@@ -13,7 +13,7 @@ from mmgrec_jax.errors import UserError
 from mmgrec_jax.evaluation.ranking import Ranker, rounded_up, shuffled
 from mmgrec_jax.serving.recommendation import Catalogue, Recommendation
 from mmgrec_jax.serving.systems import fold_in, mean_of_rows, system_of
-from mmgrec_jax.serving.trained import Trained, open_workdir
+from mmgrec_jax.serving.trained import Trained, known_users, open_workdir
 from mmgrec_jax.stages.rankers import histories, reads_in_time
 from mmgrec_jax.training import parallel
 
@@ -34,6 +34,7 @@ class Recommender:
     self.data: Dataset = run.data
     self._config = run.config
     self.system = system_of(run)
+    self._known_U = known_users(run)
     split = None if seen == "all" else TRAIN
     self.seen_rows = histories(run.config, self.data, split)
     if not reads_in_time(run.config, self.data):
@@ -151,8 +152,7 @@ class Recommender:
     """[U, D]. Who had no item in training has an untrained vector: in its place
     is that of someone new with the items they have been seen with since."""
     h_user, h_item = self.system.vectors
-    trained_U = self.data.rows(TRAIN).lengths > 0
-    late_U = ~trained_U & (self.seen_rows.lengths > 0)
+    late_U = ~self._known_U & (self.seen_rows.lengths > 0)
     if not late_U.any():
       return h_user
     h_late = mean_of_rows(h_item, self.seen_rows) @ self.fold

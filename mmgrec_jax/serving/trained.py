@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mmgrec_jax import config as configs
-from mmgrec_jax.data.dataset import Dataset
+from mmgrec_jax.data.dataset import TRAIN, Dataset
 from mmgrec_jax.decoding.trie import build_trie
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.files import read_json
@@ -142,6 +143,30 @@ def vectors_file(run: Trained) -> Path:
   """Where h_user and h_item are."""
   embed = run.config.system in ("mmgrec", "tiger")
   return run.folder / ("embed/vectors.npz" if embed else "vectors.npz")
+
+
+def known_users(run: Trained) -> np.ndarray:
+  """Who has a vector that is of items they had, in training or since. [U].
+
+  Raises:
+    UserError: the file that says so is missing or damaged.
+  """
+  if not (run.folder / EXTENDED).is_file():
+    return run.data.rows(TRAIN).lengths > 0
+  name = "known_users"
+  return read_vectors(vectors_file(run), run.data, [name])[name]
+
+
+def trained_items(run: Trained) -> np.ndarray:
+  """Whose vectors were trained. bool [I].
+
+  Raises:
+    UserError: the file that says so is missing or damaged.
+  """
+  if not (run.folder / EXTENDED).is_file():
+    return run.data.popularity() > 0
+  name = "trained_items"
+  return read_vectors(vectors_file(run), run.data, [name])[name]
 
 
 def wants_mix(config: configs.Config) -> bool:

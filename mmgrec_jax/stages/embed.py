@@ -29,7 +29,8 @@ def embed(config: Config, data: Dataset, folder: Workdir) -> Vectors:
 
   Each at root mean square 1, the scale that the next stages expect; h_u . h_i
   orders items the same at any scale.
-  The file also holds the semantic tokens and the reconstruction's R^2.
+  The file also holds the semantic tokens and the reconstruction's R^2, which
+  HK-Means has no use for.
   """
   path = folder.path / "embed" / "vectors.npz"
   if not is_made(path):
@@ -39,10 +40,12 @@ def embed(config: Config, data: Dataset, folder: Workdir) -> Vectors:
       h_user, h_item = train_vectors(config, data, folder)
     h_item = _shortened(config, data, folder, h_user, h_item)
     h_user, h_item = _unit(h_user), _unit(h_item)
-    of_features = config.recid.method == "features"
-    x = joined_features(config, data) if of_features else jnp.asarray(h_item)
-    arrays = _train_rqvae(config, x, folder)
-    write_arrays(path, {"user": h_user, "item": h_item, **arrays})
+    arrays = {"user": h_user, "item": h_item}
+    if config.recid.method == "features":
+      arrays |= _train_rqvae(config, joined_features(config, data), folder)
+    elif config.recid.method == "graph_rqvae":
+      arrays |= _train_rqvae(config, jnp.asarray(h_item), folder)
+    write_arrays(path, arrays)
   return Vectors(*map(jnp.asarray, read_vectors(path, data).values()))
 
 

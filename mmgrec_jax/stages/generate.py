@@ -70,7 +70,11 @@ def train_generator(
 
   settings = config.generator
   inputs = generating.generator_data(
-    vectors, trie, histories(config, data), settings.targets_per_history
+    vectors,
+    trie,
+    histories(config, data),
+    settings.targets_per_history,
+    settings.user_token,
   )
   in_time = reads_in_time(config, data)
   if settings.history_order == "time" and not in_time:

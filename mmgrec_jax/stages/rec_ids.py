@@ -20,22 +20,22 @@ def make_rec_ids(
   if is_made(path):
     return assign.load_rec_ids(path, data.n_items)
   vectors = folder.path / "embed" / "vectors.npz"
-  if config.recid.method == "hkmeans":
-    size = config.recid.branching
+  size = config.rqvae.codebook_size
+  if config.recid.method == "hkmeans":  # into as many as there are codewords
     h_item = read_vectors(vectors, data, ["item"])["item"]
     semantic = hkmeans.hierarchical_kmeans(
       h_item, config.rqvae.levels, size, config.seed
     )
     r2 = quality.explained_by_groups(h_item, semantic)
   else:
-    size = config.rqvae.codebook_size
     saved = read_vectors(vectors, data, ["codes", "r2"], L=size)
     semantic, r2 = saved["codes"], float(saved["r2"])
   report = quality.health_report(semantic, size, r2)
   print(quality.format_report(report))
   folder.write_json("recid_health.json", report)
   if not config.recid.ignore_health:
-    quality.check_health(report, config.recid.min_r2, config.recid.min_usage)
+    floors = config.recid.min_r2, config.recid.min_usage
+    quality.check_health(report, *floors, config.recid.method)
   rec_ids = assign.assign_rec_ids(
     semantic, size, data.popularity(), config.recid.last_token, config.seed
   )

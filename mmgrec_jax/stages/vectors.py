@@ -12,13 +12,16 @@ from mmgrec_jax.files import AGAIN
 
 VECTORS = ("user", "item")
 LARGEST = 1e15  # the squares of larger numbers do not add up in float32
-# `codes` are semantic tokens; `mapped` items of an extended run did not train.
+# `codes` are semantic tokens. Of an extended run: users whose vectors are of
+# items they had, items whose vectors were trained. Of any other, those with
+# training interactions.
 FORMS = {
   "user": Form(float, "UxD"),
   "item": Form(float, "IxD"),
   "codes": Form(int, "IxS", below="L"),
   "r2": Form(float, ""),
-  "mapped": Form(bool, "I"),
+  "known_users": Form(bool, "U"),
+  "trained_items": Form(bool, "I"),
 }
 
 

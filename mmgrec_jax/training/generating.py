@@ -26,7 +26,7 @@ from mmgrec_jax.training.state import (
 class GeneratorData:
   """What every step reads.
 
-  total_UxD: sum of h_item over each user's training items; None without h.
+  total_UxD: sum of h_item over each user's training items; None: no user token.
   """
 
   vectors: Vectors
@@ -37,11 +37,15 @@ class GeneratorData:
 
 
 def generator_data(
-  vectors: Vectors, trie: Trie, train: Rows, targets_per_history: int
+  vectors: Vectors,
+  trie: Trie,
+  train: Rows,
+  targets_per_history: int,
+  user_token: bool,
 ) -> GeneratorData:
   interactions = sampling.on_device(train, len(trie.item_I))
   total_UxD: Any = None
-  if vectors.item_IxD is not None:
+  if user_token:
     total_UxD = jax.ops.segment_sum(
       vectors.item_IxD[interactions.item_E],
       interactions.user_E,

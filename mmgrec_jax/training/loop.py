@@ -231,7 +231,10 @@ class _Session:
       if last:
         self.best = parallel.unreplicate(self.state.params)
     elif (epoch + 1) % self.schedule.eval_every == 0 or last:
-      line["valid"] = self.task.validate(self.state.params)
+      with parallel.enough_memory(
+        f"{self.task.name}, validation", parallel.FEWER_USERS
+      ):
+        line["valid"] = self.task.validate(self.state.params)
       if line["valid"] > self.progress.best_score:
         self.progress.best_score = line["valid"]
         self.progress.best_epoch = epoch

@@ -72,7 +72,10 @@ def rehearse(
     if task.validate is not None:
       validate = task.validate
       validations = -(-schedule.epochs // schedule.eval_every)
-      first, validation = _twice(lambda: validate(state.params))
+      with parallel.enough_memory(
+        f"{task.name}, validation", parallel.FEWER_USERS
+      ):
+        first, validation = _twice(lambda: validate(state.params))
       compiling += first
     params = parallel.unreplicate(state.params)
   return params, Rehearsal(

@@ -201,16 +201,18 @@ def test_each_setting_goes_to_the_systems_that_use_it(users, tmp_path):
 
 def test_each_setting_goes_to_the_rows_that_use_it(tmp_path):
   variants = {
-    "hk-means": runs.Variant("mmgrec", {"recid.method": "hkmeans"}),
+    "sgd": runs.Variant("mmgrec", {"generator.optimizer.name": "sgd"}),
     "graph": runs.Variant("mmgrec", {"model.users": "graph"}),
     "mmgrec": runs.Variant("mmgrec"),
   }
   file = FILE.removeprefix("--config=")
-  given = {"recid.branching": "32", "model.layers": "3", "width": "32"}
+  momentum = "generator.optimizer.momentum"
+  given = {momentum: "0.5", "model.layers": "3", "width": "32"}
   planned = planning.plan_runs(file, given, variants, [0], tmp_path)
   for run in planned:
     config = planning.read_config(run.arguments)
-    assert (config.recid.branching == 32) == (run.row == "hk-means")
+    of_sgd = config.generator.optimizer.momentum == 0.5
+    assert of_sgd == (run.row == "sgd")
     assert (config.model.layers == 3) == (run.row == "graph")
     assert config.width == 32
   del variants["graph"]
@@ -219,8 +221,8 @@ def test_each_setting_goes_to_the_rows_that_use_it(tmp_path):
 
 
 def test_a_setting_that_no_system_uses_is_an_error(tmp_path):
-  with pytest.raises(UserError, match="no effect unless config.recid.method"):
-    plan({"recid.branching": "8"}, tmp_path)
+  with pytest.raises(UserError, match="no effect unless config.rqvae"):
+    plan({"rqvae.optimizer.momentum": "0.5"}, tmp_path)
 
 
 def test_where_nothing_is_random_one_run_is_enough(tmp_path):

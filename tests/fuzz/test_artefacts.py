@@ -43,8 +43,8 @@ def write_run(folder):
   codes = rng.integers(0, 4, (I, S))
   h = {name: rng.normal(size=(n, 3)) for name, n in (("user", U), ("item", I))}
   of_h = {**h, "codes": codes, "r2": np.array(0.5)}
-  mapped = {"mapped": np.zeros(I, bool)}
-  write_arrays(run.path / "embed" / "vectors.npz", of_h | mapped)
+  known = {"known_users": np.ones(U, bool), "trained_items": np.ones(I, bool)}
+  write_arrays(run.path / "embed" / "vectors.npz", of_h | known)
   write_arrays(run.path / "vectors.npz", h)
   rec_ids = assign_rec_ids(codes, 4, np.arange(I))
   save_rec_ids(rec_ids, run.path / "recids.npz")

@@ -34,21 +34,32 @@ def test_r_squared_by_hand(rng):
 
 
 @pytest.mark.parametrize(
-  ("r2", "usage", "says"),
+  ("r2", "usage", "largest", "says"),
   [
-    (0.1, [1.0, 1.0], "explain only 0.10 .* raise config.rqvae"),
-    (0.9, [1.0, 0.1], "Level 2 .* only 10% .* lower config.rqvae"),
+    (0.1, [1.0, 1.0], 9, "explain only 0.10 .* raise config.rqvae"),
+    (0.9, [1.0, 0.1], 9, "Level 2 .* only 10% .* lower config.rqvae"),
+    (0.9, [1.0, 1.0], 30_000, "30,000 items have the same .* without features"),
   ],
 )
-def test_poor_rec_ids_stop_with_what_to_change(r2, usage, says):
+def test_poor_rec_ids_stop_with_what_to_change(r2, usage, largest, says):
+  report = {"r2": r2, "usage": usage, "largest_group": largest}
   with pytest.raises(UserError, match=says) as error:
-    quality.check_health({"r2": r2, "usage": usage}, 0.3, 0.3)
+    quality.check_health(report, 0.3, 0.3)
   assert "config.recid.ignore_health" in str(error.value)
   assert "\n" not in str(error.value)
 
 
+def test_hkmeans_has_its_own_way_out():
+  poor = {"r2": 0.1, "usage": [1.0, 0.1], "largest_group": 9}
+  with pytest.raises(UserError) as error:
+    quality.check_health(poor, 0.3, 0.3, "hkmeans")
+  assert "raise config.rqvae.codebook_size; " in str(error.value)
+  quality.check_health({**poor, "r2": 0.9}, 0.3, 0.3, "hkmeans")
+
+
 def test_good_rec_ids_pass():
-  quality.check_health({"r2": 0.9, "usage": [0.9, 0.8]}, 0.3, 0.3)
+  good = {"r2": 0.9, "usage": [0.9, 0.8], "largest_group": 9}
+  quality.check_health(good, 0.3, 0.3)
 
 
 def test_hierarchical_kmeans_follows_a_planted_hierarchy(rng):

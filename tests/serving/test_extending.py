@@ -272,8 +272,33 @@ def test_an_extended_run_is_extended_again(
     for name, values in known.items():
       np.testing.assert_array_equal(values, twice[kind][name])
   with np.load(tmp_path / "twice" / "embed" / "vectors.npz") as saved:
-    assert saved["mapped"].sum() == 2 * NEW_ITEMS
+    assert saved["trained_items"].sum() == taught[0]
   load_rec_ids(tmp_path / "twice" / "recids.npz")
+
+
+def test_who_is_known_stays_without_a_training_item_in_the_later_data(
+  baseline_runs, small_data, tmp_path
+):
+  """As of a log that keeps the newest interactions alone."""
+  later = small_data.split_E.copy()
+  later[(small_data.user_E == 4) | (small_data.item_E == 2)] = TEST
+  later = dataclasses.replace(small_data, split_E=later)
+  save_dataset(later, tmp_path / "later")
+  save_dataset(grown(later), tmp_path / "last")
+  first = baseline_runs / "lightgcn"
+  assert call(first, tmp_path / "later", tmp_path / "once") == 0
+  assert call(tmp_path / "once", tmp_path / "last", tmp_path / "twice") == 0
+  name = str(small_data.user_ids[4])
+  was, *now = map(
+    Recommender.load, (first, tmp_path / "once", tmp_path / "twice")
+  )
+  h = by_id(was)["user"][name]
+  for recommender in now:
+    row = recommender.catalogue.user_row(name)
+    np.testing.assert_array_equal(recommender._h_user[row], h)
+  with np.load(tmp_path / "twice" / "vectors.npz") as saved:
+    trained = (small_data.popularity() > 0).sum()
+    assert saved["trained_items"].sum() == trained
 
 
 def test_a_boost_lengthens_new_items_alone(baseline_runs, more, tmp_path):

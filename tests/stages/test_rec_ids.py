@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -32,12 +34,15 @@ def test_rec_ids_start_with_the_codes(tmp_path, small_data):
 
 
 def test_hkmeans_replaces_the_codes(tmp_path, small_data):
+  """Of its clusters none at the last level has as many items as it splits into,
+  so that hardly any of that level's numbers are used: that is no collapse."""
   ids, h_item = stage(
-    tmp_path, small_data, random_codes(small_data), method="hkmeans",
-    branching=3,
-  )  # fmt: skip
-  assert ids.vocabulary[:3] == (3, 3, 3)
+    tmp_path, small_data, random_codes(small_data), method="hkmeans"
+  )
+  assert ids.vocabulary[:3] == (8, 8, 8)
   assert explained_by_groups(h_item, ids.tokens_IxM[:, :3]) > 0.7
+  health = json.loads((tmp_path / "recid_health.json").read_text())
+  assert health["usage"][2] < 0.3
 
 
 def test_collapsed_codes_stop_the_run_before_the_generator(

@@ -35,7 +35,7 @@ def make_generator_task(small_data):
     )  # fmt: skip
     settings = default_config().generator
     settings.update(targets_per_history=3, history_length=6, epochs=3)
-    data = generating.generator_data(vectors, build_trie(ids), rows, 3)
+    data = generating.generator_data(vectors, build_trie(ids), rows, 3, False)
     settings.batch_size = -(-len(data.windows.user_S) // 4)
     settings.optimizer.update(optimizer)
     return generating.generator_task(

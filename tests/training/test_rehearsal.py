@@ -1,11 +1,17 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import pytest
 
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.report.tables import rehearsal_line, rehearsal_total
-from mmgrec_jax.training.loop import Schedule
+from mmgrec_jax.training.checkpoint import Checkpoints
+from mmgrec_jax.training.loop import Schedule, fit
 from mmgrec_jax.training.rehearsal import Rehearsal, rehearse
+from mmgrec_jax.training.writer import Writer
+
+ONCE = Schedule(epochs=1, patience=1)
 
 MEASURED = Rehearsal(
   "generate", 3 * 2**20, compiling=5.0, step=0.1, steps=200, planning=0.5,
@@ -24,11 +30,32 @@ def test_the_whole_is_what_its_parts_take():
 
 
 def test_a_lack_of_memory_says_what_is_needed(make_generator_task):
-  def validate(params):
-    return float(jnp.zeros(1 << 46)[0])
+  task = make_generator_task()
 
-  schedule = Schedule(epochs=1, patience=1)
+  def step(state, data, planned, key, *, axis_name):
+    state, metrics = task.step(state, data, planned, key, axis_name=axis_name)
+    much = jnp.sort(jax.random.normal(key, (1 << 46,)))
+    return state, metrics | {"much": much[0]}
+
   with pytest.raises(
-    UserError, match=r"generate, \d+ MiB of each device: .*not enough memory"
+    UserError,
+    match=r"generate, [\d,]+ MiB of each .*memory.*smaller batch",
   ):
-    rehearse(make_generator_task(validate), schedule, jax.random.key(0))
+    rehearse(dataclasses.replace(task, step=step), ONCE, jax.random.key(0))
+
+
+def test_a_lack_of_memory_in_validation_says_so(make_generator_task, tmp_path):
+  task = make_generator_task(lambda params: float(jnp.zeros(1 << 46)[0]))
+  fewer_users = pytest.raises(
+    UserError, match=r"generate, validation: .*memory.*evaluation.batch_size="
+  )
+  with fewer_users:
+    rehearse(task, ONCE, jax.random.key(0))
+  with fewer_users:
+    fit(
+      task,
+      ONCE,
+      Checkpoints(tmp_path / "checkpoints"),
+      Writer(tmp_path / "metrics.jsonl"),
+      jax.random.key(0),
+    )

@@ -36,6 +36,7 @@ NOT_RUN_HERE = {
   "configs/kwai.py": "the data is not public",
   "configs/lfm2k.py": "the data would have to be downloaded; takes hours",
   "configs/ml100k.py": "takes minutes; of the demo, a dry run below",
+  "--interactions=FOLDER": "data/test_published.py reads each published form",
   "--image_model=": "downloads a model for texts and one for pictures",
   "lfm2k=DIR": "takes hours; experiments/test_paper_tables.py has small ones",
   "own=DIR": "as those of lfm2k",

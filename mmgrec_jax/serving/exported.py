@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.export
+import jax.numpy as jnp
 import numpy as np
 
 from mmgrec_jax.arrays import Form, check_arrays, read_arrays
@@ -46,7 +47,7 @@ class ExportedRecommender:
       batch_size: users at a time.
 
     Raises:
-      UserError: a file is missing or damaged.
+      UserError: a file is missing or damaged, or does not run here.
     """
     folder = Path(folder)
     about = _read_about(folder)
@@ -121,7 +122,7 @@ def _read_program(folder: Path, longest: int) -> tuple[Any, list[jax.Array]]:
   """What answers, of (weights, user_B, history_BxH), and the weights.
 
   Raises:
-    UserError: they are damaged or do not fit together.
+    UserError: they are damaged, do not fit together or do not run here.
   """
   arrays, path = read_arrays(folder / WEIGHTS, MEND), folder / PROGRAM
   try:
@@ -135,7 +136,17 @@ def _read_program(folder: Path, longest: int) -> tuple[Any, list[jax.Array]]:
     raise UserError(f"{path}: damaged ({reason}); {MEND}.") from error
   if not fits:
     raise UserError(f"{path}: is of other weights or histories; {MEND}.")
-  return jax.jit(program.call), weights
+  call = jax.jit(program.call)
+  nobody_B = jnp.zeros(1, jnp.int32)
+  try:  # what is only read so far may be of another platform or a later JAX
+    call.lower(weights, nobody_B, jnp.zeros((1, longest), jnp.int32))
+  except Exception as error:
+    raise UserError(
+      f"{path}: does not run here, on {jax.default_backend()} with JAX"
+      f" {jax.__version__} ({first_line(error)}); {MEND} for this platform,"
+      " with this JAX or an earlier one."
+    ) from error
+  return call, weights
 
 
 def _facts(arrays: Iterable[Any]) -> list[tuple]:

@@ -158,6 +158,12 @@ def test_many_items_are_drawn_as_a_part_of_them(rng, monkeypatch):
   assert len(figure.axes[0].collections[0].get_offsets()) == 50
 
 
+def test_vectors_of_one_number_are_a_line(rng):
+  figure = figures.item_map(rng.normal(size=(20, 1)), np.arange(20))
+  place_Ix2 = figure.axes[0].collections[0].get_offsets()
+  assert np.ptp(place_Ix2[:, 0]) > 0 and not place_Ix2[:, 1].any()
+
+
 def test_a_large_group_is_no_more_to_draw():
   semantic_IxS = np.array([*np.zeros(5000), 1, 1, 2])[:, None]
   figure = figures.group_sizes(semantic_IxS)

@@ -164,6 +164,13 @@ def test_wrong_input_is_one_sentence(mmgrec_run, flag, says, tmp_path, capsys):
   assert not (tmp_path / "out").exists()
 
 
+def test_a_program_for_another_platform_is_named(baseline_runs, tmp_path):
+  flags = [f"--workdir={baseline_runs / 'lightgcn'}", f"--out={tmp_path / 'x'}"]
+  assert export.main([*flags, "--k=3", "--platforms=tpu"]) == 0
+  with pytest.raises(UserError, match="does not run here, on cpu .*tpu.*again"):
+    ExportedRecommender(tmp_path / "x")
+
+
 def test_a_history_longer_than_provided_for_is_named(served):
   _, folder = served
   exported = ExportedRecommender(folder)

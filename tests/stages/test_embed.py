@@ -8,6 +8,7 @@ from mmgrec_jax.data.dataset import TRAIN, VALID, Dataset
 from mmgrec_jax.data.folder import save_dataset
 from mmgrec_jax.stages import embed as stage
 from mmgrec_jax.stages.embed import embed
+from mmgrec_jax.stages.rec_ids import make_rec_ids
 from mmgrec_jax.training import parallel, sharded
 from mmgrec_jax.workdir import Workdir
 
@@ -104,3 +105,12 @@ def test_one_power_is_taken_without_a_look_at_validation(
   scale = np.asarray(vectors.item_IxD)[:, 0] / h_item[:, 0]
   np.testing.assert_allclose(scale, scale[0], rtol=1e-5)
   assert not (tmp_path / "run/embed/norm_powers.json").exists()
+
+
+def test_hkmeans_needs_no_quantizer(config, small_data, tmp_path):
+  config.recid.method = "hkmeans"
+  config.embed.update(fan_out=(), epochs=1)
+  folder = Workdir(tmp_path / "run", config, small_data)
+  embed(config, small_data, folder)
+  assert set(folder.seconds()) == {"embed"}
+  assert make_rec_ids(config, small_data, folder).tokens_IxM.shape == (30, 4)

@@ -47,7 +47,5 @@ def test_what_does_not_fit_the_data_is_named(written, name, array, says):
 
 
 def test_what_a_run_does_not_have_is_named(written):
-  with pytest.raises(
-    UserError, match="vectors.npz: damaged .no 'known_us"
-  ):
+  with pytest.raises(UserError, match="vectors.npz: damaged .no 'known_us"):
     written("known_users")

@@ -43,7 +43,7 @@ from mmgrec_jax.evaluation.ranking import (
 from mmgrec_jax.files import write_text
 from mmgrec_jax.models.generator import Vectors
 from mmgrec_jax.models.settings import ITEM_ITEM
-from mmgrec_jax.serving.trained import open_workdir, vectors_file
+from mmgrec_jax.serving.trained import Trained, open_workdir, vectors_file
 from mmgrec_jax.stages import rescoring
 from mmgrec_jax.stages.rankers import (
   Search,
@@ -128,31 +128,32 @@ def plan(given: argparse.Namespace) -> list[Rescored]:
   return planned
 
 
-def score_again(one: Rescored) -> None:
-  """Writes results.json, weights in it, and per_user.npz.
-
-  Settings, features and EASE are those of mmgrec's run.
-  """
-  ours = open_workdir(one.ours.folder, one.data)
-  config, data = ours.config, ours.data
-  run = open_workdir(one.run.folder, one.data)
-  ((_, results),) = compare_report.read_results([one.run], FIELDS)
-  h = read_vectors(vectors_file(run), data)
+def search_of(run: Trained, ours: Trained) -> tuple[Search, list[str]]:
+  """A run's vectors with the features and EASE of ours; the scores' names."""
+  h = read_vectors(vectors_file(run), ours.data)
   vectors = Vectors(*map(jnp.asarray, h.values()))
   no_trie: Any = None
   found = rescoring.read_found(ours.folder)
   search = rescoring.read_mix(
-    ours.folder, Search(None, vectors, no_trie), found, data.n_items
+    ours.folder, Search(None, vectors, no_trie), found, ours.data.n_items
   )
+  names = [rescoring.BEAMS, rescoring.EMBEDDING, *found["mmgrec"]]
+  return search, list(dict.fromkeys(names))
+
+
+def score_again(one: Rescored) -> None:
+  """Writes results.json, weights in it, and per_user.npz."""
+  ours = open_workdir(one.ours.folder, one.data)
+  config, data = ours.config, ours.data
+  search, names = search_of(open_workdir(one.run.folder, one.data), ours)
+  ((_, results),) = compare_report.read_results([one.run], FIELDS)
   # In the place of the beams' score is h_u . h_i: it needs no second part.
   scores = config.evaluation.rescore.scores
   config.evaluation.rescore.scores = tuple(
     score for score in scores if score != rescoring.EMBEDDING
   )
-  names = [rescoring.BEAMS, rescoring.EMBEDDING, *found["mmgrec"]]
-  names = list(dict.fromkeys(names))
   candidates = nearest(config.evaluation.beam_width)
-  with parallel.enough_memory("re-scoring", parallel.FEWER_USERS):
+  with parallel.enough_memory("re-scoring", parallel.ANOTHER_DEVICE):
     fitted = rescoring.fit(config, data, candidates, search, names)["mmgrec"]
     weight_J = rescoring.in_order(fitted, names)
     search = parallel.replicate(search._replace(weight_J=weight_J))

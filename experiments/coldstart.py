@@ -41,11 +41,10 @@ MARKS = ("config.json", "embed/vectors.npz", "recids.npz", "results.json")
 
 def parser() -> argparse.ArgumentParser:
   out = runs.new_parser("coldstart", __doc__)
-  out.add_argument("--datasets", required=True, help="NAME=DIR,NAME=DIR,…")
+  tables.add_data_sets(out)
   out.add_argument(
     "--share", type=float, default=0.1, help="of items and users; default 0.1"
   )
-  out.add_argument("--seeds", type=int, default=5, help="how many; default 5")
   return out
 
 

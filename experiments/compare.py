@@ -33,11 +33,7 @@ SYSTEMS = (*configs.SYSTEMS, "mmgrec")
 def parser() -> argparse.ArgumentParser:
   out = runs.new_parser("compare", __doc__)
   out.add_argument("--config", required=True, help="configs/lfm2k.py, …")
-  out.add_argument(
-    "--models",
-    default="all",
-    help=f"all (the default), or some of {', '.join(SYSTEMS)}",
-  )
+  runs.add_models(out, SYSTEMS)
   out.add_argument("--seeds", default="0,1,2", help="default 0,1,2")
   return out
 

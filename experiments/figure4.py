@@ -55,11 +55,10 @@ class Point(NamedTuple):
 
 def parser() -> argparse.ArgumentParser:
   out = runs.new_parser("figure4", __doc__)
-  out.add_argument("--datasets", required=True, help="NAME=DIR,NAME=DIR,…")
+  tables.add_data_sets(out)
   out.add_argument(
     "--models", default="all", help="all (the default), lightgt or mmgrec"
   )
-  out.add_argument("--seeds", type=int, default=5, help="how many; default 5")
   return out
 
 

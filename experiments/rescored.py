@@ -64,13 +64,8 @@ ROWS = (
 
 def parser() -> argparse.ArgumentParser:
   out = runs.new_parser("rescored", __doc__)
-  out.add_argument("--datasets", required=True, help="as of table2")
-  out.add_argument(
-    "--models",
-    default="all",
-    help=f"rows: all (the default), or some of {', '.join(ROWS)}",
-  )
-  out.add_argument("--seeds", type=int, default=5, help="how many; default 5")
+  tables.add_data_sets(out)
+  runs.add_models(out, ROWS)
   return out
 
 
@@ -137,8 +132,7 @@ def search_of(run: Trained, ours: Trained) -> tuple[Search, list[str]]:
   search = rescoring.read_mix(
     ours.folder, Search(None, vectors, no_trie), found, ours.data.n_items
   )
-  names = [rescoring.BEAMS, rescoring.EMBEDDING, *found["mmgrec"]]
-  return search, list(dict.fromkeys(names))
+  return search, rescoring.names_of(found["mmgrec"])
 
 
 def score_again(one: Rescored) -> None:

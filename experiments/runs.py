@@ -75,6 +75,14 @@ def parse(
   return given, settings
 
 
+def add_models(
+  out: argparse.ArgumentParser, rows: Sequence[str], more: str = ""
+) -> None:
+  """--models, for `chosen_rows`; `more` is said of it, too."""
+  said = f"all (the default), or some of {', '.join(rows)}{more}"
+  out.add_argument("--models", default="all", help=said)
+
+
 def chosen_rows(models: str, rows: Sequence[str]) -> list[str]:
   """Those that --models names, in the order of the table.
 

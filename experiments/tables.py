@@ -90,16 +90,20 @@ TABLES: dict[int, dict[str, Row]] = {
 
 def parser(number: int) -> argparse.ArgumentParser:
   out = runs.new_parser(f"table{number}", __doc__)
-  out.add_argument("--datasets", required=True, help="NAME=DIR,NAME=DIR,…")
-  out.add_argument(
-    "--models",
-    default="all",
-    help=f"rows: all (the default), or some of {', '.join(TABLES[number])};"
-    " Table 2's 'paper', up to 1,000 slow epochs of one seed, is not in all:"
+  add_data_sets(out)
+  runs.add_models(
+    out,
+    list(TABLES[number]),
+    "; Table 2's 'paper', up to 1,000 slow epochs of one seed, is not in all:"
     " all,paper",
   )
-  out.add_argument("--seeds", type=int, default=5, help="how many; default 5")
   return out
+
+
+def add_data_sets(out: argparse.ArgumentParser) -> None:
+  """--datasets, for `data_sets`, and --seeds, for `seeds_of`."""
+  out.add_argument("--datasets", required=True, help="NAME=DIR,NAME=DIR,…")
+  out.add_argument("--seeds", type=int, default=5, help="how many; default 5")
 
 
 class DataSet(NamedTuple):

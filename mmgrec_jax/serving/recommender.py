@@ -34,7 +34,7 @@ class Recommender:
     self.data: Dataset = run.data
     self._config = run.config
     self.system = system_of(run)
-    self._known_U = known_users(run)
+    self._known_users = functools.partial(known_users, run)
     split = None if seen == "all" else TRAIN
     self.seen_rows = histories(run.config, self.data, split)
     if not reads_in_time(run.config, self.data):
@@ -152,7 +152,7 @@ class Recommender:
     """[U, D]. Who had no item in training has an untrained vector: in its place
     is that of someone new with the items they have been seen with since."""
     h_user, h_item = self.system.vectors
-    late_U = ~self._known_U & (self.seen_rows.lengths > 0)
+    late_U = ~self._known_users() & (self.seen_rows.lengths > 0)
     if not late_U.any():
       return h_user
     h_late = mean_of_rows(h_item, self.seen_rows) @ self.fold

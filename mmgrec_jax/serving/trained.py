@@ -151,10 +151,8 @@ def known_users(run: Trained) -> np.ndarray:
   Raises:
     UserError: the file that says so is missing or damaged.
   """
-  if not (run.folder / EXTENDED).is_file():
-    return run.data.rows(TRAIN).lengths > 0
-  name = "known_users"
-  return read_vectors(vectors_file(run), run.data, [name])[name]
+  kept = _kept(run, "known_users")
+  return run.data.rows(TRAIN).lengths > 0 if kept is None else kept
 
 
 def trained_items(run: Trained) -> np.ndarray:
@@ -163,9 +161,14 @@ def trained_items(run: Trained) -> np.ndarray:
   Raises:
     UserError: the file that says so is missing or damaged.
   """
+  kept = _kept(run, "trained_items")
+  return run.data.popularity() > 0 if kept is None else kept
+
+
+def _kept(run: Trained, name: str) -> np.ndarray | None:
+  """What extending wrote beside the vectors; None: it is no such run."""
   if not (run.folder / EXTENDED).is_file():
-    return run.data.popularity() > 0
-  name = "trained_items"
+    return None
   return read_vectors(vectors_file(run), run.data, [name])[name]
 
 

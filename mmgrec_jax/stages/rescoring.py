@@ -118,9 +118,8 @@ def read_mix(
     UserError: a file with a part in it is missing or damaged.
   """
   mix = found["mmgrec"]
-  alike = [name for name in mix if name not in (BEAMS, EMBEDDING, EASE)]
   content: dict[str, Content] = {}
-  if alike:
+  if alike := _alike(mix):
     there = read_content(folder / "content.npz", n_items)
     for name in alike:
       if name not in there:
@@ -136,8 +135,18 @@ def read_mix(
   return search._replace(
     content=tuple(content.values()),
     ease_IxI=ease_IxI,
-    weight_J=in_order(mix, _names(content, EASE in mix)),
+    weight_J=in_order(mix, names_of(mix)),
   )
+
+
+def _alike(mix: Mapping[str, float]) -> list[str]:
+  """Scores of features that are in a mix."""
+  return [name for name in mix if name not in (BEAMS, EMBEDDING, EASE)]
+
+
+def names_of(mix: Mapping[str, float]) -> list[str]:
+  """Of all that a search with this mix can score, for `in_order`."""
+  return _names(_alike(mix), EASE in mix)
 
 
 def _names(content: Iterable[str], ease: bool) -> list[str]:

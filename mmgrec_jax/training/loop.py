@@ -48,6 +48,18 @@ class Task:
   steps_per_epoch: int
   samples_per_epoch: int
 
+  def score(self, params: Any) -> float:
+    """What `validate` finds.
+
+    Raises:
+      UserError: the devices' memory is too small for so many users at a time.
+    """
+    assert self.validate is not None
+    with parallel.enough_memory(
+      f"{self.name}, validation", parallel.FEWER_USERS
+    ):
+      return self.validate(params)
+
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
@@ -231,10 +243,7 @@ class _Session:
       if last:
         self.best = parallel.unreplicate(self.state.params)
     elif (epoch + 1) % self.schedule.eval_every == 0 or last:
-      with parallel.enough_memory(
-        f"{self.task.name}, validation", parallel.FEWER_USERS
-      ):
-        line["valid"] = self.task.validate(self.state.params)
+      line["valid"] = self.task.score(self.state.params)
       if line["valid"] > self.progress.best_score:
         self.progress.best_score = line["valid"]
         self.progress.best_epoch = epoch

@@ -70,12 +70,8 @@ def rehearse(
     step = max(several - one, 0.0) / more
     validation, validations = 0.0, 0
     if task.validate is not None:
-      validate = task.validate
       validations = -(-schedule.epochs // schedule.eval_every)
-      with parallel.enough_memory(
-        f"{task.name}, validation", parallel.FEWER_USERS
-      ):
-        first, validation = _twice(lambda: validate(state.params))
+      first, validation = _twice(lambda: task.score(state.params))
       compiling += first
     params = parallel.unreplicate(state.params)
   return params, Rehearsal(

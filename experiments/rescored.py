@@ -31,26 +31,14 @@ from experiments.compare_report import FIELDS
 from experiments.runs import Run
 from mmgrec_jax import config as configs
 from mmgrec_jax.arrays import write_arrays
-from mmgrec_jax.config import Config
-from mmgrec_jax.data.dataset import Dataset
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.evaluation.evaluate import evaluate
-from mmgrec_jax.evaluation.ranking import (
-  Recommend,
-  rank_by_inner_product,
-  users_to_rank_for,
-)
 from mmgrec_jax.files import write_text
 from mmgrec_jax.models.generator import Vectors
 from mmgrec_jax.models.settings import ITEM_ITEM
 from mmgrec_jax.serving.trained import Trained, open_workdir, vectors_file
 from mmgrec_jax.stages import rescoring
-from mmgrec_jax.stages.rankers import (
-  Search,
-  history_ranker,
-  rescored,
-  users_at_a_time,
-)
+from mmgrec_jax.stages.rankers import Search
 from mmgrec_jax.stages.results import ranker_of
 from mmgrec_jax.stages.vectors import read_vectors
 from mmgrec_jax.training import parallel
@@ -67,17 +55,6 @@ def parser() -> argparse.ArgumentParser:
   tables.add_data_sets(out)
   runs.add_models(out, ROWS)
   return out
-
-
-def nearest(width: int) -> Recommend:
-  """So many items with the largest h_u . h_i; its parameter is a `Search`."""
-
-  def recommend(search: Search, user_B, history_BxH, seen_BxS):
-    del history_BxH
-    h_user, h_item = search.vectors.user_UxD, search.vectors.item_IxD
-    return rank_by_inner_product(h_user, h_item, user_B, seen_BxS, width)
-
-  return recommend
 
 
 class Rescored(NamedTuple):
@@ -141,17 +118,11 @@ def score_again(one: Rescored) -> None:
   config, data = ours.config, ours.data
   search, names = search_of(open_workdir(one.run.folder, one.data), ours)
   ((_, results),) = compare_report.read_results([one.run], FIELDS)
-  # In the place of the beams' score is h_u . h_i: it needs no second part.
-  scores = config.evaluation.rescore.scores
-  config.evaluation.rescore.scores = tuple(
-    score for score in scores if score != rescoring.EMBEDDING
-  )
-  candidates = nearest(config.evaluation.beam_width)
   with parallel.enough_memory("re-scoring", parallel.ANOTHER_DEVICE):
-    fitted = rescoring.fit(config, data, candidates, search, names)["mmgrec"]
-    weight_J = rescoring.in_order(fitted, names)
-    search = parallel.replicate(search._replace(weight_J=weight_J))
-    ranker = ranker_again(config, data, candidates)
+    weights, ranker, search = rescoring.nearest_rescored(
+      config, data, search, names
+    )
+    search = parallel.replicate(search)
     row, per_user = one.again.row, {}
     for split in ("valid", "test"):
       of_split = ranker_of(config, data, split, ranker)
@@ -160,20 +131,10 @@ def score_again(one: Rescored) -> None:
       )
       results[split] = {row: {k: float(v.mean()) for k, v in of_users.items()}}
       per_user |= {f"{split}/{row}/{k}": v for k, v in of_users.items()}
-  weights = {"vectors": fitted.pop(rescoring.BEAMS), **fitted}
   results |= {"weights": weights, "seconds_per_1000_users": {}}
   one.again.folder.mkdir(parents=True, exist_ok=True)
   write_arrays(one.again.folder / "per_user.npz", per_user)
   write_text(one.again.folder / "results.json", json.dumps(results, indent=1))
-
-
-def ranker_again(config: Config, data: Dataset, candidates: Recommend) -> Any:
-  """They are of all items, and so of fewer users at a time."""
-  users = min(
-    users_at_a_time(config, config.evaluation.beam_width),
-    users_to_rank_for(config.evaluation.batch_size, data.n_items),
-  )
-  return history_ranker(config, data, rescored(candidates), users)
 
 
 def write_all(planned: Sequence[Rescored], out: Path) -> None:

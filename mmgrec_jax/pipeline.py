@@ -131,6 +131,7 @@ def dry_run(config: Config) -> None:
     rough.recid.ignore_health = True
   if "rescore" in rough.evaluation:
     rough.evaluation.rescore.scores = ()
+    rough.generator.soft_targets.teacher = "vectors"
   with (
     parallel.shared_by(config.model_shards),
     tempfile.TemporaryDirectory() as scratch,

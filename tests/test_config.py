@@ -102,7 +102,11 @@ def test_heads_divide_gats_hidden_width_where_its_vectors_are_mmgrecs_too():
 
 @pytest.mark.parametrize(
   ("system", "key"),
-  [("lightgt", "model.id_share"), ("lattice", "model.original")],
+  [
+    ("lightgt", "model.id_share"),
+    ("lattice", "model.original"),
+    ("mmgrec", "generator.soft_targets.share"),
+  ],
 )
 def test_a_share_of_two_things_goes_from_none_to_all(system, key):
   config = configs.default_config(system)

@@ -21,20 +21,21 @@ CHOICES = {
   "feature_norm": ("zscore_l2", "none"),
   "dtype": ("float32", "bfloat16"),
   "graph": ("auto", "ell", "segment"),
-  "embed.optimizer.name": ("adamw", "sgd"),
+  "embed.optimizer.name": ("adamw", "muon", "sgd"),
   "embed.optimizer.schedule": ("cosine", "constant"),
-  "rqvae.optimizer.name": ("adamw", "sgd"),
+  "rqvae.optimizer.name": ("adamw", "muon", "sgd"),
   "rqvae.optimizer.schedule": ("cosine", "constant"),
   "rqvae.codebook_start": ("kmeans", "uniform"),
-  "generator.optimizer.name": ("adamw", "sgd"),
+  "generator.optimizer.name": ("adamw", "muon", "sgd"),
   "generator.optimizer.schedule": ("cosine", "constant"),
   "generator.encoder": ("relation", "sinusoidal", "none"),
   "generator.item_embedding": ("pretrained", "finetuned", "learned", "rec_id"),
   "generator.history_order": ("random", "time"),
+  "generator.soft_targets.teacher": ("vectors", "rescored"),
   "generator.trie": ("packed", "dense"),
   "recid.method": ("graph_rqvae", "features", "hkmeans"),
   "recid.last_token": ("popularity", "random"),
-  "model.optimizer.name": ("adamw", "sgd"),
+  "model.optimizer.name": ("adamw", "muon", "sgd"),
   "model.optimizer.schedule": ("cosine", "constant"),
 }
 
@@ -119,8 +120,9 @@ def _check_ranges(values: dict) -> None:
     name = key.rsplit(".", 1)[-1]
     if isinstance(value, bool) or not isinstance(value, int | float):
       continue
-    is_share = name.endswith("dropout") or name in ("warmup", "share")
-    is_mix = name in ("id_share", "original")  # of two things: none to all
+    is_share = name.endswith("dropout") or name == "warmup"
+    # Of two things: none to all.
+    is_mix = name in ("id_share", "original", "share")
     may_be_zero_too = is_share or is_mix or name in may_be_zero
     low_enough = value >= 0 if may_be_zero_too else value > 0
     if key.startswith("recid.min_"):

@@ -20,7 +20,7 @@ Config = Any
 def optimizer_defaults(**changes) -> Config:
   return ConfigDict(
     {
-      "name": "adamw",  # or sgd, the paper's
+      "name": "adamw",  # or muon, or sgd, the paper's
       "learning_rate": 1e-3,
       "schedule": "cosine",  # or constant, both after the warm-up
       "warmup": 0.05,  # share of all steps
@@ -166,8 +166,9 @@ def _add_stages(config: Config) -> None:
   config.generator.patience = 20  # epochs without a better Recall@10
   config.generator.eval_every = 2
   config.generator.optimizer = optimizer_defaults(learning_rate=2e-3)
-  config.generator.soft_targets = ConfigDict()  # the vectors as a teacher
-  config.generator.soft_targets.share = 0.7  # of the loss
+  config.generator.soft_targets = ConfigDict()  # from the vectors
+  config.generator.soft_targets.teacher = "vectors"  # or rescored: their mix
+  config.generator.soft_targets.share = 0.7  # of the loss; 1: no item is hidden
   config.generator.soft_targets.sharpness = 2.0  # of its softmax over items
 
 

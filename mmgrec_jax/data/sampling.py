@@ -143,6 +143,7 @@ def draw_windows(
   history_length: int,
   targets_per_history: int,
   around: bool = True,
+  whole: bool = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Histories and the targets cut out of them.
 
@@ -155,6 +156,7 @@ def draw_windows(
     order_E: places of the items: of `shuffle_rows`, or 0 … E-1 as they are.
     sample_B: rows of `windows`, -1 = padding.
     around: whether a history goes on at the start of the row.
+    whole: whether the targets stay in the history, which is of all the row.
 
   Returns:
     user [B], history [B, N], targets [B, T]; -1 = padding in the last two.
@@ -180,10 +182,12 @@ def draw_windows(
   t_1xT = jnp.arange(targets_per_history)[None]
   targets_BxT = take(start_Bx1 + t_1xT, t_1xT < n_targets_Bx1)
   n_1xN = jnp.arange(history_length)[None]
-  rest_Bx1 = size_Bx1 - n_targets_Bx1
+  first_Bx1, rest_Bx1 = start_Bx1 + n_targets_Bx1, size_Bx1 - n_targets_Bx1
   if not around:
     rest_Bx1 -= start_Bx1
-  history_BxN = take(start_Bx1 + n_targets_Bx1 + n_1xN, n_1xN < rest_Bx1)
+  if whole:
+    first_Bx1, rest_Bx1 = start_Bx1 if around else 0, size_Bx1
+  history_BxN = take(first_Bx1 + n_1xN, n_1xN < rest_Bx1)
   return user_B, item_at(history_BxN), item_at(targets_BxT)
 
 

@@ -17,6 +17,7 @@ from mmgrec_jax.stages.rankers import (
   histories,
   reads_in_time,
 )
+from mmgrec_jax.stages.teaching import make_teacher
 from mmgrec_jax.stages.train import train
 from mmgrec_jax.training import generating, parallel
 from mmgrec_jax.training.loop import Schedule
@@ -75,6 +76,7 @@ def train_generator(
     histories(config, data),
     settings.targets_per_history,
     settings.user_token,
+    make_teacher(config, data, folder, vectors),
   )
   in_time = reads_in_time(config, data)
   if settings.history_order == "time" and not in_time:

@@ -91,6 +91,17 @@ def beams_of(config: Config, model: Generator, beam_width: int) -> Recommend:
   return rescored(beams)
 
 
+def nearest(width: int) -> Recommend:
+  """So many items with the largest h_u . h_i; its parameter is a `Search`."""
+
+  def recommend(search: Search, user_B, history_BxH, seen_BxS):
+    del history_BxH
+    h_user, h_item = search.vectors.user_UxD, search.vectors.item_IxD
+    return rank_by_inner_product(h_user, h_item, user_B, seen_BxS, width)
+
+  return recommend
+
+
 def rescored(candidates: Recommend) -> Recommend:
   """Its items in the order of a `Search`, which is its parameter, too."""
 

@@ -23,7 +23,11 @@ from mmgrec_jax.decoding.rescore import fit_weights, standard_scores
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.evaluation.evaluate import countable_users
 from mmgrec_jax.evaluation.metrics import hits
-from mmgrec_jax.evaluation.ranking import Ranker, Recommend
+from mmgrec_jax.evaluation.ranking import (
+  Ranker,
+  Recommend,
+  users_to_rank_for,
+)
 from mmgrec_jax.files import AGAIN, check_json, is_made, read_json
 from mmgrec_jax.models.content import Content
 from mmgrec_jax.models.generator import Generator
@@ -36,6 +40,8 @@ from mmgrec_jax.stages.rankers import (
   beam_ranker,
   beams_of,
   history_ranker,
+  nearest,
+  rescored,
   users_at_a_time,
 )
 from mmgrec_jax.training import parallel
@@ -64,11 +70,8 @@ def rescored_beams(
   With EASE in the mix there is `without_ease` between them. The weights are
   kept in rescore.json.
   """
-  ease_IxI = _ease(config, data, folder)
+  search, names = with_scores(config, data, folder, search)
   started = time.monotonic()
-  content = make_content(config, data, folder)
-  search = search._replace(content=tuple(content.values()), ease_IxI=ease_IxI)
-  names = _names(content, ease_IxI is not None)
   if is_made(folder.path / "rescore.json"):
     found = read_found(folder.path)
   else:
@@ -84,6 +87,46 @@ def rescored_beams(
     system: (ranker, search._replace(weight_J=in_order(mix, names)))
     for system, mix in {"generator": {BEAMS: 1.0}, **found}.items()
   }
+
+
+def with_scores(
+  config: Config, data: Dataset, folder: Workdir, search: Search
+) -> tuple[Search, list[str]]:
+  """A search that can score all that is wanted, and the scores' names."""
+  ease_IxI = _ease(config, data, folder)
+  content = make_content(config, data, folder)
+  search = search._replace(content=tuple(content.values()), ease_IxI=ease_IxI)
+  return search, _names(content, ease_IxI is not None)
+
+
+def nearest_rescored(
+  config: Config, data: Dataset, search: Search, names: list[str]
+) -> tuple[dict[str, float], Ranker, Search]:
+  """The items with the largest h_u . h_i in the place of beams, as many.
+
+  Args:
+    names: of all that `search` can score.
+
+  Returns:
+    weights learned on validation, that of h_u . h_i as `vectors`; a ranker that
+    orders the items by them; and its parameters.
+  """
+  config = config.copy_and_resolve_references()
+  chosen = config.evaluation
+  # In the place of the beams' score is h_u . h_i: it needs no second part.
+  chosen.rescore.scores = tuple(
+    score for score in chosen.rescore.scores if score != EMBEDDING
+  )
+  candidates = nearest(chosen.beam_width)
+  mix = fit(config, data, candidates, search, names)["mmgrec"]
+  # They are of all items, and so of fewer users at a time.
+  users = min(
+    users_at_a_time(config, chosen.beam_width),
+    users_to_rank_for(chosen.batch_size, data.n_items),
+  )
+  ranker = history_ranker(config, data, rescored(candidates), users)
+  search = search._replace(weight_J=in_order(mix, names))
+  return {"vectors": mix.pop(BEAMS), **mix}, ranker, search
 
 
 def shares(mix: Mapping[str, float]) -> str:

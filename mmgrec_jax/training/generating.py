@@ -27,6 +27,7 @@ class GeneratorData:
   """What every step reads.
 
   total_UxD: sum of h_item over each user's training items; None: no user token.
+  lists: the teacher's; None: h_u . h_i is the teacher, or there is none.
   """
 
   vectors: Vectors
@@ -34,6 +35,7 @@ class GeneratorData:
   interactions: sampling.Interactions
   windows: sampling.Windows
   total_UxD: jax.Array = struct.field(default=None)
+  lists: soft_targets.Lists | None = None
 
 
 def generator_data(
@@ -42,6 +44,7 @@ def generator_data(
   train: Rows,
   targets_per_history: int,
   user_token: bool,
+  lists: soft_targets.Lists | None = None,
 ) -> GeneratorData:
   interactions = sampling.on_device(train, len(trie.item_I))
   total_UxD: Any = None
@@ -57,6 +60,7 @@ def generator_data(
     interactions,
     sampling.cut_windows(train, targets_per_history),
     total_UxD,
+    lists,
   )
 
 
@@ -92,21 +96,23 @@ def generator_loss(
     dropout_key: None: there is no dropout.
     row_B: of these histories in all devices' batch; None: they are all of it.
     lesson: None: the paper's hard targets. Else each target stands beside an
-      item that the teacher's distribution gives.
+      item that the teacher's distribution gives; with a share of 1 that item
+      stands in the target's place, and targets may be in the history.
 
   Returns:
     the sum, and as auxiliary each level's part of it (`level_1`, …).
   """
   real_BxT, T = targets_BxT >= 0, targets_BxT.shape[1]
+  hard = T if lesson is None or lesson.share < 1 else 0
   item_BxS = jnp.maximum(targets_BxT, 0)
   p_BxI: Any = None
   if lesson is not None:
     seen_BxH = sampling.items_of(data.interactions, user_B)
     p_BxI = soft_targets.item_distribution(
-      data.vectors, data.trie, user_B, seen_BxH, lesson.sharpness
+      data.vectors, data.trie, user_B, seen_BxH, lesson.sharpness, data.lists
     )
     drawn_BxT = soft_targets.draw_items(data.trie, p_BxI, lesson.level_BxT)
-    item_BxS = jnp.concatenate([item_BxS, drawn_BxT], axis=1)
+    item_BxS = jnp.concatenate([item_BxS[:, :hard], drawn_BxT], axis=1)
   tokens_BxSxM = data.trie.tokens(item_BxS)
   logits: Any = model.apply(
     {"params": params},
@@ -116,7 +122,9 @@ def generator_loss(
     tokens_BxSxM,
     train=dropout_key is not None,
     profile_BxD=(
-      _profiles(data, user_B, targets_BxT) if model.user_token else None
+      _profiles(data, user_B, targets_BxT[:, :hard])
+      if model.user_token
+      else None
     ),
     row_B=row_B,
     rngs={} if dropout_key is None else {"dropout": dropout_key},
@@ -126,8 +134,8 @@ def generator_loss(
   )
   gain_BxTxM = at_tokens(log_p, tokens_BxSxM)[:, :T]
   if lesson is not None:
-    of_drawn = jax.tree.map(lambda a: a[:, T:], log_p)
-    soft_BxTxM = soft_targets.gain(data.trie, p_BxI, item_BxS[:, T:], of_drawn)
+    item_BxT, of_drawn = jax.tree.map(lambda a: a[:, -T:], (item_BxS, log_p))
+    soft_BxTxM = soft_targets.gain(data.trie, p_BxI, item_BxT, of_drawn)
     gain_BxTxM += lesson.share * (soft_BxTxM - gain_BxTxM)
   loss_M = -(gain_BxTxM * real_BxT[..., None]).sum(axis=(0, 1))
   terms = {f"level_{m + 1}": loss_M[m] for m in range(model.levels)}
@@ -205,6 +213,7 @@ def generator_task(
       N,
       T,
       around=not in_time,
+      whole=soft.share == 1,
     )
 
     def loss(params):

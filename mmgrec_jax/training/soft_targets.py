@@ -1,9 +1,10 @@
 """Soft targets: the embedding stage's ranking as a teacher of the generator.
 
-The vectors say how likely each item is that a user has not seen. Items are
-drawn as they say, and at each token on the way to one the generator learns the
-shares of that distribution that lie below the children of the trie. So it is
-taught where beam search will go: the Rec-IDs of training items lead elsewhere.
+The vectors, alone or re-scored, say how likely each item is that a user has not
+seen. Items are drawn as they say, and at each token on the way to one the
+generator learns the shares of that distribution that lie below the children of
+the trie. So it is taught where beam search will go: the Rec-IDs of training
+items lead elsewhere.
 """
 
 import jax
@@ -14,6 +15,20 @@ from mmgrec_jax.decoding.trie import Trie
 from mmgrec_jax.models.generator import Vectors
 from mmgrec_jax.training import parallel
 
+# Finite: of a user who has seen all, minus infinity would become NaN.
+NEVER = -1e9
+
+
+@struct.dataclass
+class Lists:
+  """A teacher that is not h_u . h_i: likely items, and the logits of each.
+
+  item_UxK: int32, -1 = none.  logit_UxK: float32.
+  """
+
+  item_UxK: jax.Array
+  logit_UxK: jax.Array
+
 
 @struct.dataclass
 class Lesson:
@@ -22,8 +37,8 @@ class Lesson:
   level_BxT: in [0, 1); picks the items of `draw_items`.
   """
 
-  share: float
-  sharpness: float
+  share: float = struct.field(pytree_node=False)
+  sharpness: float = struct.field(pytree_node=False)
   level_BxT: jax.Array
 
 
@@ -33,26 +48,36 @@ def item_distribution(
   user_B: jax.Array,
   seen_BxH: jax.Array,
   sharpness: float,
+  lists: Lists | None = None,
 ) -> jax.Array:
-  """softmax(sharpness * z(h_u . h_i)), float32 [B, I], in the trie's order.
+  """softmax(sharpness * logits), float32 [B, I], in the trie's order.
 
-  z is the standard score over a user's items. Seen items have no share: beam
-  search is never asked for them. Of a user who has seen all, nothing has one.
+  The logits are those of the lists, or the standard scores of h_u . h_i over a
+  user's items. Seen items have no share: beam search is never asked for them.
+  Of a user who has seen all, nothing has one.
 
   Args:
     seen_BxH: items, -1 = padding.
   """
   items = len(trie.item_I)
-  score_BxI = parallel.products(vectors.user_UxD[user_B], vectors.item_IxD)
-  centred_BxI = score_BxI - score_BxI.mean(axis=1, keepdims=True)
-  spread_Bx1 = jnp.sqrt((centred_BxI**2).mean(axis=1, keepdims=True) + 1e-12)
-  logits_BxI = sharpness * centred_BxI / spread_Bx1
+  if lists is None:
+    score_BxI = parallel.products(vectors.user_UxD[user_B], vectors.item_IxD)
+    centred_BxI = score_BxI - score_BxI.mean(axis=1, keepdims=True)
+    spread_Bx1 = jnp.sqrt((centred_BxI**2).mean(axis=1, keepdims=True) + 1e-12)
+    logits_BxI = sharpness * centred_BxI / spread_Bx1
+  else:
+    rows_Bx1 = jnp.arange(len(user_B))[:, None]
+    logit_BxK, item_BxK = lists.logit_UxK[user_B], lists.item_UxK[user_B]
+    item_BxK = jnp.where(item_BxK >= 0, item_BxK, items)
+    logits_BxI = jnp.full((len(user_B), items), NEVER)
+    logits_BxI = logits_BxI.at[rows_Bx1, item_BxK].set(
+      sharpness * logit_BxK, mode="drop"
+    )
   rows_Bx1 = jnp.arange(len(user_B))[:, None]
   seen_BxH = jnp.where(seen_BxH >= 0, seen_BxH, items)
-  # Finite: of a user who has seen all, minus infinity would become NaN.
-  logits_BxI = logits_BxI.at[rows_Bx1, seen_BxH].set(-1e9, mode="drop")
+  logits_BxI = logits_BxI.at[rows_Bx1, seen_BxH].set(NEVER, mode="drop")
   share_BxI = jnp.where(
-    logits_BxI > -1e9, jax.nn.softmax(logits_BxI, axis=1), 0
+    logits_BxI > NEVER, jax.nn.softmax(logits_BxI, axis=1), 0
   )
   return share_BxI[:, trie.item_I]
 

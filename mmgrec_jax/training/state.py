@@ -31,7 +31,11 @@ def new_state(params: Any, opt_state: Any, extra: Any = ()) -> TrainState:
 def make_optimizer(
   settings: Config, total_steps: int
 ) -> optax.GradientTransformation:
-  """AdamW or SGD with warm-up and a cosine or constant schedule.
+  """AdamW, Muon or SGD with warm-up and a cosine or constant schedule.
+
+  Muon (Jordan et al. 2024) turns the step of each matrix into one with singular
+  values of 1; scaled so, it wants AdamW's learning rates. Other parameters are
+  AdamW's.
 
   Args:
     settings: an `optimizer` block of the config.
@@ -50,6 +54,13 @@ def make_optimizer(
     rule = optax.chain(
       optax.add_decayed_weights(settings.weight_decay),
       optax.sgd(schedule, momentum=settings.momentum or None),
+    )
+  elif settings.name == "muon":
+    rule = optax.contrib.muon(
+      schedule,
+      weight_decay=settings.weight_decay,
+      adam_weight_decay=settings.weight_decay,
+      consistent_rms=0.2,
     )
   else:
     rule = optax.adamw(

@@ -83,6 +83,28 @@ def test_in_time_a_history_is_what_came_before_its_targets():
   ]  # fmt: skip
 
 
+def test_a_whole_history_has_its_targets_too(rng):
+  histories = [rng.choice(50, size=n, replace=False) for n in (1, 5, 9)]
+  rows = rows_of(*histories)
+  data = sampling.on_device(rows, n_items=50)
+  windows = sampling.cut_windows(rows, 2)
+  samples = jnp.arange(len(windows.user_S))
+  draw = lambda order, around: sampling.draw_windows(
+    order, data, windows, samples, 6, 2, around, whole=True
+  )
+  shuffled = sampling.shuffle_rows(jax.random.key(0), data)
+  user, history, targets = map(np.asarray, draw(shuffled, True))
+  for u, inputs, outputs in zip(user, history, targets, strict=True):
+    inputs, outputs = inputs[inputs >= 0], outputs[outputs >= 0]
+    assert len(set(inputs)) == len(inputs) == min(6, len(histories[u]))
+    assert set(outputs) <= set(inputs) <= set(histories[u])
+  # In time, what is read at serving: the newest, whatever the targets are.
+  user, history, _ = map(np.asarray, draw(jnp.arange(15), False))
+  for u, inputs in zip(user, history, strict=True):
+    newest = rows.items[rows.offset[u] : rows.offset[u + 1]][:6]
+    assert inputs[inputs >= 0].tolist() == newest.tolist()
+
+
 def test_padding_samples_draw_nothing():
   rows = rows_of([0, 1, 2, 3])
   data = sampling.on_device(rows, n_items=4)

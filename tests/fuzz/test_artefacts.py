@@ -22,7 +22,14 @@ from mmgrec_jax.files import sha256
 from mmgrec_jax.recid.assign import assign_rec_ids, load_rec_ids, save_rec_ids
 from mmgrec_jax.report import page
 from mmgrec_jax.serving import exported, trained
-from mmgrec_jax.stages import content, item_item, rescoring, results, vectors
+from mmgrec_jax.stages import (
+  content,
+  item_item,
+  rescoring,
+  results,
+  teaching,
+  vectors,
+)
 from mmgrec_jax.stages.rankers import Search
 from mmgrec_jax.workdir import Workdir
 
@@ -51,6 +58,9 @@ def write_run(folder):
   features = {name: rng.normal(size=(I, 3)) for name in ("text", "visual")}
   content.save_content(CONFIG, features, run.path)
   write_arrays(run.path / "item_item.npz", {"weight_IxI": np.eye(I)[::-1]})
+  likely = rng.integers(-1, I, (U, 3))
+  logits = np.zeros((U, 3), np.float32)
+  write_arrays(run.path / "teacher.npz", {"item": likely, "logit": logits})
   users = np.arange(1, U)
   per_user = {"test/users": users}
   for system in SYSTEMS:
@@ -135,6 +145,7 @@ READERS = {
   "item_item.npz": (
     lambda path: item_item.read_matrix(path, "ease", I), 400
   ),
+  "teacher.npz": (lambda path: teaching.read_teacher(path, DATA), 400),
   "per_user.npz": (read_table, 500),
   "results.json": (read_results, 120),
   "rescore.json": (read_mix, 500),

@@ -18,7 +18,9 @@ from mmgrec_jax.training import embedding, generating
 def make_generator_task(small_data):
   """A tiny generator task, 4 steps an epoch."""
 
-  def make(validate=lambda params: 0.0, dropout=0.0, **optimizer):
+  def make(
+    validate=lambda params: 0.0, dropout=0.0, share=0.7, lists=None, **optimizer
+  ):
     rng = np.random.default_rng(0)
     rows = small_data.rows(TRAIN)
     ids = assign_rec_ids(
@@ -35,7 +37,10 @@ def make_generator_task(small_data):
     )  # fmt: skip
     settings = default_config().generator
     settings.update(targets_per_history=3, history_length=6, epochs=3)
-    data = generating.generator_data(vectors, build_trie(ids), rows, 3, False)
+    settings.soft_targets.share = share
+    data = generating.generator_data(
+      vectors, build_trie(ids), rows, 3, False, lists
+    )
     settings.batch_size = -(-len(data.windows.user_S) // 4)
     settings.optimizer.update(optimizer)
     return generating.generator_task(

@@ -55,15 +55,23 @@ def assert_equal(a, b):
 
 
 @pytest.mark.parametrize(
-  ("saves", "days"), [(1, 0), (2, 0), (5, 0), (2, -3), (2, 400)]
+  ("saves", "days", "rule"),
+  [
+    (1, 0, "adamw"),
+    (2, 0, "adamw"),
+    (5, 0, "adamw"),
+    (2, -3, "adamw"),
+    (2, 400, "adamw"),
+    (2, 0, "muon"),
+  ],
 )
 def test_kill_and_resume_is_bit_equal(
-  saves, days, make_generator_task, tmp_path, one_device, monkeypatch
+  saves, days, rule, make_generator_task, tmp_path, one_device, monkeypatch
 ):
   """Calls of 3 and 1 steps; a save after each; death after some saves; then the
   clock has jumped by some days."""
   options = {"steps_per_call": 3, "checkpoint_seconds": 0.0}
-  whole = make_generator_task(norm, dropout=0.1)
+  whole = make_generator_task(norm, dropout=0.1, name=rule)
   assert whole.steps_per_epoch == 4
   best, _ = run(whole, tmp_path / "whole", **options)
 
@@ -81,7 +89,7 @@ def test_kill_and_resume_is_bit_equal(
   broken.mkdir()
   with monkeypatch.context() as patch, pytest.raises(Killed):
     patch.setattr(loop._Session, "save", save_then_die)
-    run(make_generator_task(norm, dropout=0.1), broken, **options)
+    run(make_generator_task(norm, dropout=0.1, name=rule), broken, **options)
   assert done[-1] == {1: 3, 2: 4, 5: 11}[saves]  # inside, border, inside
   now = time.time
   monkeypatch.setattr(time, "time", lambda: now() + 86400 * days)
@@ -91,7 +99,7 @@ def test_kill_and_resume_is_bit_equal(
     validated.append(1)
     return norm(params)
 
-  task = make_generator_task(counted, dropout=0.1)
+  task = make_generator_task(counted, dropout=0.1, name=rule)
   again, _ = run(task, broken, **options)
   # It went on: epochs that were validated before the kill are not again.
   assert len(validated) == {1: 3, 2: 2, 5: 1}[saves]

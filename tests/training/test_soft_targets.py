@@ -111,3 +111,22 @@ def test_items_are_drawn_as_often_as_they_have_a_share(setting):
     often = np.bincount(drawn[user], minlength=ITEMS) / 5000
     np.testing.assert_allclose(often, by_item[user], atol=1e-3)
     assert not np.isin(drawn[user], np.asarray(history)[user]).any()
+
+
+def test_lists_share_as_their_logits_say_but_those_seen(setting):
+  _, trie, vectors, history = setting
+  lists = soft_targets.Lists(
+    jnp.array([[3, 4, 9], [6, 2, -1], [0, 24, 12]]),
+    jnp.array([[5.0, 1.0, 0.5], [0.2, 0.1, 0.0], [-3.0, -2.0, -1.0]]),
+  )
+  p = soft_targets.item_distribution(
+    vectors, trie, jnp.array([2, 1, 0]), history[::-1], 2.0, lists
+  )
+  by_item = np.zeros((USERS, ITEMS))
+  by_item[:, np.asarray(trie.item_I)] = p
+  wanted = np.zeros((USERS, ITEMS))
+  wanted[0, [0, 24, 12]] = np.exp([-6, -4, -2])
+  wanted[1, [6, 2]] = np.exp([0.4, 0.2])
+  wanted[2, [4, 9]] = np.exp([2, 1])  # 3 is in the history
+  wanted /= wanted.sum(axis=1, keepdims=True)
+  np.testing.assert_allclose(by_item, wanted, atol=1e-6)

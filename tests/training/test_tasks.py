@@ -1,15 +1,26 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mmgrec_jax.training import parallel
+from mmgrec_jax.training.soft_targets import Lists
 
 
 def assert_trees(a, b, **tolerance):
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
 
 
-@pytest.mark.parametrize("kind", ["generator", "embedding", "sampled"])
+def two_items() -> Lists:
+  """A teacher that likes two items, the same for each user."""
+  return Lists(
+    jnp.tile(jnp.array([7, 11]), (40, 1)), jnp.zeros((40, 2), jnp.float32)
+  )
+
+
+@pytest.mark.parametrize(
+  "kind", ["generator", "taught", "embedding", "sampled"]
+)
 def test_any_number_of_devices_makes_the_same_parameters(
   kind, make_generator_task, make_embedding_task, train, monkeypatch
 ):
@@ -17,6 +28,7 @@ def test_any_number_of_devices_makes_the_same_parameters(
   # Adam makes full steps of them; uniform codewords lie on no item.
   make = {
     "generator": lambda: make_generator_task(dropout=0.2),
+    "taught": lambda: make_generator_task(share=1.0, lists=two_items()),
     "embedding": lambda: make_embedding_task(
       codebook_start="uniform", dropout=0.2
     ),
@@ -43,6 +55,22 @@ def test_generator_loss_falls_and_is_logged_by_level(
   assert last < 0.95 * first
   levels = [metrics[0][f"level_{m}"] for m in range(1, 5)]
   np.testing.assert_allclose(np.mean(levels, 0), metrics[0]["loss"], rtol=1e-5)
+
+
+def test_the_teacher_alone_is_learned_from_its_lists(
+  make_generator_task, train
+):
+  task = make_generator_task(
+    share=1.0,
+    lists=two_items(),
+    name="muon",
+    schedule="constant",
+    learning_rate=3e-2,
+  )
+  _, metrics = train(task, 30 * task.steps_per_epoch)
+  # What is left is which of the two, at most, over 4 levels.
+  assert metrics[0]["loss"][0] > 1
+  assert metrics[-1]["loss"].mean() < np.log(2) / 4
 
 
 def test_bpr_loss_falls_and_is_logged_by_term(make_embedding_task, train):

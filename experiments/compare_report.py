@@ -19,7 +19,7 @@ COSTS = {
 }
 # Part -> stages of the run that it does not need.
 LATER = {
-  "embedding": ("rqvae", "generate", "ease", "rescore"),
+  "embedding": ("rqvae", "teacher", "generate", "ease", "rescore"),
   "generator": ("ease", "rescore"),
   "without_ease": ("ease",),
 }

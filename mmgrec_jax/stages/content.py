@@ -1,6 +1,5 @@
 """content.npz: how alike items are by features, for MMGRec's re-scoring."""
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,9 +36,7 @@ def make_content(
     return {}
   path = folder.path / "content.npz"
   if not is_made(path):
-    started = time.monotonic()
     save_content(config, normalised_features(config, data), folder.path)
-    folder.note_seconds("content", time.monotonic() - started)
   found = read_content(path, data.n_items)
   return {n: found[n] for n in found if n.rpartition(" ")[2] in wanted}
 

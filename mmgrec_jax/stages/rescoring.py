@@ -70,8 +70,9 @@ def rescored_beams(
   With EASE in the mix there is `without_ease` between them. The weights are
   kept in rescore.json.
   """
-  search, names = with_scores(config, data, folder, search)
+  ease_IxI = make_ease(config, data, folder)
   started = time.monotonic()
+  search, names = with_scores(config, data, folder, search, ease_IxI)
   if is_made(folder.path / "rescore.json"):
     found = read_found(folder.path)
   else:
@@ -90,10 +91,17 @@ def rescored_beams(
 
 
 def with_scores(
-  config: Config, data: Dataset, folder: Workdir, search: Search
+  config: Config,
+  data: Dataset,
+  folder: Workdir,
+  search: Search,
+  ease_IxI: jax.Array | None,
 ) -> tuple[Search, list[str]]:
-  """A search that can score all that is wanted, and the scores' names."""
-  ease_IxI = _ease(config, data, folder)
+  """A search that can score all that is wanted, and the scores' names.
+
+  Args:
+    ease_IxI: of `make_ease`.
+  """
   content = make_content(config, data, folder)
   search = search._replace(content=tuple(content.values()), ease_IxI=ease_IxI)
   return search, _names(content, ease_IxI is not None)
@@ -202,7 +210,9 @@ def in_order(mix: Mapping[str, float], names: list[str]) -> np.ndarray:
   return np.array([mix.get(name, 0.0) for name in names], np.float32)
 
 
-def _ease(config: Config, data: Dataset, folder: Workdir) -> jax.Array | None:
+def make_ease(
+  config: Config, data: Dataset, folder: Workdir
+) -> jax.Array | None:
   """The matrix, made or read; None: it is not wanted, or too large."""
   settings, need = config.evaluation.rescore.ease, ease_gib(data.n_items)
   if EASE not in config.evaluation.rescore.scores:

@@ -59,11 +59,12 @@ def read_teacher(path: Path, data: Dataset) -> Lists:
 def _lists(
   config: Config, data: Dataset, folder: Workdir, vectors: Vectors
 ) -> dict[str, np.ndarray]:
+  ease_IxI = rescoring.make_ease(config, data, folder)
+  started = time.monotonic()
   no_trie: Any = None
   search, names = rescoring.with_scores(
-    config, data, folder, Search(None, vectors, no_trie)
+    config, data, folder, Search(None, vectors, no_trie), ease_IxI
   )
-  started = time.monotonic()
   with parallel.enough_memory("the teacher", parallel.FEWER_USERS):
     mix, ranker, search = rescoring.nearest_rescored(
       config, data, search, names

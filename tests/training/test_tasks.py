@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmgrec_jax.data import sampling
 from mmgrec_jax.training import parallel
 from mmgrec_jax.training.soft_targets import Lists
 
@@ -71,6 +72,21 @@ def test_the_teacher_alone_is_learned_from_its_lists(
   # What is left is which of the two, at most, over 4 levels.
   assert metrics[0]["loss"][0] > 1
   assert metrics[-1]["loss"].mean() < np.log(2) / 4
+
+
+@pytest.mark.parametrize("share", [0.7, 1.0])
+def test_only_the_teacher_alone_sees_whole_histories(
+  share, make_generator_task, train, monkeypatch
+):
+  draw, whole = sampling.draw_windows, []
+
+  def noted(*args, **flags):
+    whole.append(flags["whole"])
+    return draw(*args, **flags)
+
+  monkeypatch.setattr(sampling, "draw_windows", noted)
+  train(make_generator_task(share=share), 1)
+  assert set(whole) == {share == 1}
 
 
 def test_bpr_loss_falls_and_is_logged_by_term(make_embedding_task, train):

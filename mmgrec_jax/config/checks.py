@@ -17,20 +17,17 @@ from mmgrec_jax.config.values import flatten, unknown_key
 from mmgrec_jax.errors import UserError
 from mmgrec_jax.models import settings as baselines
 
-TRAINED = ("embed", "rqvae", "generator", "model")  # each has an optimiser
 CHOICES = {
-  **{
-    f"{stage}.optimizer.{name}": words
-    for stage in TRAINED
-    for name, words in (
-      ("name", ("adamw", "muon", "sgd")),
-      ("schedule", ("cosine", "constant")),
-    )
-  },
   "feature_norm": ("zscore_l2", "none"),
   "dtype": ("float32", "bfloat16"),
   "graph": ("auto", "ell", "segment"),
+  "embed.optimizer.name": ("adamw", "muon", "sgd"),
+  "embed.optimizer.schedule": ("cosine", "constant"),
+  "rqvae.optimizer.name": ("adamw", "muon", "sgd"),
+  "rqvae.optimizer.schedule": ("cosine", "constant"),
   "rqvae.codebook_start": ("kmeans", "uniform"),
+  "generator.optimizer.name": ("adamw", "muon", "sgd"),
+  "generator.optimizer.schedule": ("cosine", "constant"),
   "generator.encoder": ("relation", "sinusoidal", "none"),
   "generator.item_embedding": ("pretrained", "finetuned", "learned", "rec_id"),
   "generator.history_order": ("random", "time"),
@@ -38,6 +35,8 @@ CHOICES = {
   "generator.trie": ("packed", "dense"),
   "recid.method": ("graph_rqvae", "features", "hkmeans"),
   "recid.last_token": ("popularity", "random"),
+  "model.optimizer.name": ("adamw", "muon", "sgd"),
+  "model.optimizer.schedule": ("cosine", "constant"),
 }
 
 # What TIGER has no choice in: there are no vectors of users and items.
@@ -51,7 +50,7 @@ TIGER_CHOICES = {
 USED_ONLY_WITH = {
   **{
     f"{stage}.optimizer.{name}": (f"{stage}.optimizer.name", rule)
-    for stage in TRAINED
+    for stage in ("embed", "rqvae", "generator", "model")
     for name, rule in (("momentum", "sgd"), ("b2", "adamw"))
   },
   "model.layers": ("model.users", "graph"),

@@ -60,21 +60,22 @@ def item_distribution(
     seen_BxH: items, -1 = padding.
   """
   items = len(trie.item_I)
-  rows_Bx1 = jnp.arange(len(user_B))[:, None]
-  # Padding goes past the end, where it is dropped.
-  place = lambda item: jnp.where(item >= 0, item, items)
   if lists is None:
     score_BxI = parallel.products(vectors.user_UxD[user_B], vectors.item_IxD)
     centred_BxI = score_BxI - score_BxI.mean(axis=1, keepdims=True)
     spread_Bx1 = jnp.sqrt((centred_BxI**2).mean(axis=1, keepdims=True) + 1e-12)
     logits_BxI = sharpness * centred_BxI / spread_Bx1
   else:
+    rows_Bx1 = jnp.arange(len(user_B))[:, None]
     logit_BxK, item_BxK = lists.logit_UxK[user_B], lists.item_UxK[user_B]
+    item_BxK = jnp.where(item_BxK >= 0, item_BxK, items)
     logits_BxI = jnp.full((len(user_B), items), NEVER)
-    logits_BxI = logits_BxI.at[rows_Bx1, place(item_BxK)].set(
+    logits_BxI = logits_BxI.at[rows_Bx1, item_BxK].set(
       sharpness * logit_BxK, mode="drop"
     )
-  logits_BxI = logits_BxI.at[rows_Bx1, place(seen_BxH)].set(NEVER, mode="drop")
+  rows_Bx1 = jnp.arange(len(user_B))[:, None]
+  seen_BxH = jnp.where(seen_BxH >= 0, seen_BxH, items)
+  logits_BxI = logits_BxI.at[rows_Bx1, seen_BxH].set(NEVER, mode="drop")
   share_BxI = jnp.where(
     logits_BxI > NEVER, jax.nn.softmax(logits_BxI, axis=1), 0
   )

@@ -1,10 +1,12 @@
 """Which rows of a table are tested against which, and how that is printed."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.planning import DISTILLED
 from experiments.runs import Run
 from mmgrec_jax.arrays import Form, read_arrays
 from mmgrec_jax.evaluation import significance
@@ -45,7 +47,8 @@ def pairs(
   """Yields (row, the row that it is tested against).
 
   mmgrec, or else the best system, against the best of the others; mmgrec
-  against its own vectors; changed beams against mmgrec's.
+  against its own vectors; changed beams against mmgrec's, and those of
+  `DISTILLED` against what mmgrec is tested against.
 
   Args:
     systems: what `summarise` found, by row.
@@ -55,14 +58,17 @@ def pairs(
   rivals = [
     row
     for row in rows
-    if system(row) not in PARTS and metric in systems[row]["test"]
+    if system(row) not in PARTS
+    and row != DISTILLED
+    and metric in systems[row]["test"]
   ]
   ranked = sorted(rivals, key=mean, reverse=True)
-  if len(ranked) > 1:
-    ours = "mmgrec" if "mmgrec" in ranked else ranked[0]
-    yield ours, next(row for row in ranked if row != ours)
-  if "mmgrec" in rows and "embedding" in rows:
-    yield "mmgrec", "embedding"
+  if "mmgrec" not in ranked:
+    yield from itertools.pairwise(ranked[:2])
+  ours = [row for row in ("mmgrec", beams_row(DISTILLED)) if row in rows]
+  best = [row for row in ranked if row != "mmgrec"][:1]
+  own = ["embedding"] if "embedding" in rows else []
+  yield from itertools.product(ours, [*best, *own])
   if "generator" in rows and metric in BEAMS_METRICS:
     for row in rows:
       if row.endswith(beams_row("")):

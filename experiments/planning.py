@@ -15,8 +15,9 @@ from mmgrec_jax.files import AGAIN, read_json
 from mmgrec_jax.main import explain
 from mmgrec_jax.models.settings import ITEM_ITEM
 
-# MMGRec as the paper has it: a system here, as the config files' preset.
-PAPER = "paper"
+# Presets of the config files that are systems here: MMGRec as the paper has it,
+# and with beams that rank as well as their teacher.
+PAPER, DISTILLED = "paper", "distilled"
 
 
 def plan_runs(
@@ -69,7 +70,7 @@ def plan_runs(
       arguments += [
         f"--config.{k}={v}" for k, v in {**taken[row], **own}.items()
       ]
-      scored = "mmgrec" if system == PAPER else system
+      scored = "mmgrec" if system in configs.PRESETS else system
       run = Run(row, scored, seed, out / f"{row}-{seed}", arguments, own)
       config = read_config(arguments)
       check_folder(run.folder, config)

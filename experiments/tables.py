@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from experiments import compare_report, paper, planning, runs
 from experiments.benchmarks import report
-from experiments.planning import PAPER
+from experiments.planning import DISTILLED, PAPER
 from experiments.runs import Run, Variant
 from mmgrec_jax import config as configs
 from mmgrec_jax.errors import UserError
@@ -66,6 +66,7 @@ TABLES: dict[int, dict[str, Row]] = {
       for system in configs.SYSTEMS
     },
     PAPER: Row(Variant(PAPER), "MMGRec"),
+    DISTILLED: Row(Variant(DISTILLED), "MMGRec"),
     "mmgrec": Row(Variant("mmgrec"), "MMGRec"),
   },
   3: {
@@ -228,14 +229,18 @@ def differs(number: int, of_set: Sequence[Run], facts: Facts) -> dict[str, str]:
   data = [] if same else ["data"]
   if not same or facts["modalities"] != same.modalities:
     data.append("features")
-  changed = len(changed_settings(of_set))
+  of_row = lambda row: [run for run in of_set if run.row == row]
+  changed = {
+    "mmgrec": len(changed_settings(of_set)),
+    PAPER: 0,
+    DISTILLED: len(changed_settings(of_row(DISTILLED))),
+  }
   out = {}
   for row, (variant, name) in TABLES[number].items():
     settings = "settings (it prints none)"
-    if variant.system == "mmgrec":
-      settings = f"{changed} settings" if changed else ""
-    elif variant.system == PAPER:
-      settings = ""
+    if variant.system in changed:
+      count = changed[variant.system]
+      settings = f"{count} settings" if count else ""
     parts = [*data, settings] if name else ["not in the paper"]
     out[row] = ", ".join(filter(None, parts))
   return out
@@ -253,14 +258,15 @@ def the_papers(facts: Facts) -> paper.DataSet | None:
 def changed_settings(of_set: Sequence[Run]) -> list[str]:
   """MMGRec's settings that the preset `paper` has otherwise.
 
-  But for the data, the seed, and what a row of the table is about.
+  But for the data, the seed, and what a row of the table is about. Of MMGRec
+  as it is, where there is such a run.
   """
   of_mmgrec = [
     run for run in of_set if run.system == "mmgrec" and run.row != PAPER
   ]
   if not of_mmgrec:
     return []
-  run = min(of_mmgrec, key=lambda run: len(run.own))
+  run = min(of_mmgrec, key=lambda run: (run.row == DISTILLED, len(run.own)))
   skipped = {"name", "data", "seed", *run.own}
 
   def compared(arguments: list[str]) -> dict[str, Any]:
@@ -272,7 +278,8 @@ def changed_settings(of_set: Sequence[Run]) -> list[str]:
     }
 
   # What was given may be no setting of the preset: it is read without.
-  theirs = compared([f"{run.arguments[0]}:paper"])
+  file = run.arguments[0].partition(":")[0]
+  theirs = compared([f"{file}{planning.colon(PAPER)}"])
   return configs.differences(theirs, compared(run.arguments))
 
 

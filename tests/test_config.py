@@ -18,7 +18,7 @@ def load(path):
   return module
 
 
-@pytest.mark.parametrize("preset", ["", "paper", *configs.SYSTEMS])
+@pytest.mark.parametrize("preset", ["", *configs.PRESETS, *configs.SYSTEMS])
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_every_config_file_is_valid_in_every_preset(path, preset):
   module = load(path)
@@ -185,7 +185,7 @@ def test_a_files_choices_reach_the_embedding_that_is_chosen():
   assert of("embedding=vbpr").model.l2 == 0.25
   assert of("embedding=vbpr").name == "x-embedding-vbpr"
   assert of("embedding=gcn").embed.epochs == 3
-  for preset in ("", "embedding=vbpr", "embedding=gcn", "paper", "mf"):
+  for preset in ("", "embedding=vbpr", "embedding=gcn", "mf", *configs.PRESETS):
     configs.check(of(preset))
 
 
@@ -203,6 +203,25 @@ def test_the_paper_has_neither_another_embedding_nor_re_scoring():
   assert config.embedding == "gcn"
   assert config.evaluation.rescore.scores == ()
   assert config.norm_powers == (0.0,)
+
+
+def test_distilled_changes_the_generator_alone():
+  file = {"name": "x", "embedding": "mf", "generator": {"epochs": 7}}
+  plain = configs.from_preset(file, "")
+  distilled = configs.from_preset(file, "distilled")
+  changed = {
+    key
+    for key, value in configs.flatten(distilled)
+    if dict(configs.flatten(plain))[key] != value
+  }
+  assert all(key.startswith("generator.") for key in changed - {"name"})
+  assert distilled.name == "x-distilled"
+  generator = distilled.generator
+  assert (generator.soft_targets.teacher, generator.soft_targets.share) == (
+    "rescored", 1.0,
+  )  # fmt: skip
+  # Over the file's choice, and never cut short.
+  assert generator.epochs > 7 and generator.patience >= generator.epochs
 
 
 @pytest.mark.parametrize("powers", [(), (0.0, 1.5), (-0.5,)])

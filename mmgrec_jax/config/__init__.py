@@ -13,7 +13,7 @@ from mmgrec_jax.config.defaults import (
   model_name,
   optimizer_defaults,
 )
-from mmgrec_jax.config.presets import chosen, from_preset
+from mmgrec_jax.config.presets import PRESETS, chosen, from_preset
 from mmgrec_jax.config.values import (
   differences,
   flatten,
@@ -26,6 +26,7 @@ __all__ = [
   "CHOICES",
   "EMBEDDING",
   "EMBEDDINGS",
+  "PRESETS",
   "SCORES",
   "SYSTEMS",
   "Config",

@@ -63,6 +63,22 @@ PAPER = {
     "optimizer": {**_PAPER_SGD, "momentum": 0.99},
   },
 }
+# The re-scored vectors teach the beams, for long, and nothing else does.
+DISTILLED = {
+  "generator": {
+    "soft_targets": {"teacher": "rescored", "share": 1.0, "sharpness": 1.0},
+    "user_token": True,
+    "decoder_layers": 2,
+    "feed_forward": 512,
+    "epochs": 100,
+    # The last epochs, of small steps, bring the most.
+    "patience": 100,
+    "eval_every": 5,
+    "optimizer": {"name": "muon"},
+  },
+}
+# MMGRec with other settings.
+PRESETS = {"paper": PAPER, "distilled": DISTILLED}
 
 
 def from_preset(overrides: dict, preset: str) -> Config:
@@ -71,8 +87,8 @@ def from_preset(overrides: dict, preset: str) -> Config:
   Args:
     overrides: the file's own choices, nested as the settings are; under
       `models`, those of `config.model` by baseline, and TIGER's by stage.
-    preset: '' for the tuned defaults, 'paper' for the paper's settings, one
-      of `SYSTEMS`, or 'embedding=' and one of `EMBEDDINGS`.
+    preset: '' for the tuned defaults, one of `PRESETS` or of `SYSTEMS`, or
+      'embedding=' and one of `EMBEDDINGS`.
   """
   overrides = dict(overrides)
   of_models = overrides.pop("models", {})
@@ -91,8 +107,8 @@ def from_preset(overrides: dict, preset: str) -> Config:
     sources.append(of_models.get("tiger", {}))
   elif "model" in config:
     sources.append({"model": of_models.get(model_name(config), {})})
-  if preset == "paper":
-    sources.append(PAPER)
+  if preset in PRESETS:
+    sources.append(PRESETS[preset])
   for source in sources:
     for key, value in flatten(source):
       set_value(config, key, value)
@@ -115,12 +131,13 @@ def chosen(preset: str, embedding: str = EMBEDDING) -> tuple[str, str]:
   if preset in SYSTEMS:
     return preset, "gcn"
   word, named, name = preset.partition("=")
-  if preset and word != "embedding":
-    known = ("paper", *SYSTEMS)
+  if preset and preset not in PRESETS and word != "embedding":
+    known = (*PRESETS, *SYSTEMS)
     near = difflib.get_close_matches(preset, known, 1, 0.0)[0]
     raise UserError(
       f"Nothing is called {preset!r} after the colon; did you mean {near!r}?"
-      " There are paper (MMGRec's own settings), embedding=NAME (MMGRec on"
+      " There are paper (MMGRec's own settings), distilled (MMGRec whose beams"
+      " learn from the re-scored vectors alone), embedding=NAME (MMGRec on"
       f" another model's vectors) and {', '.join(SYSTEMS)}."
     )
   name = name if named else embedding

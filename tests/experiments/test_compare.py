@@ -333,6 +333,37 @@ def test_without_mmgrec_the_best_system_is_tested_against_the_second(finished):
   assert (test["system"], test["other"]) == ("ease", "itemknn")
 
 
+def test_distilled_beams_are_tested_as_mmgrec_is_and_are_no_rival(finished):
+  parts = {"embedding": [0.3, 0.2], "generator": [0.2, 0.2]}
+  done = [
+    finished("mf", 0, {"mf": [0.1, 0.3]}),
+    finished("ease", 0, {"ease": [0.2, 0.3]}),
+    finished("mmgrec", 0, {**parts, "mmgrec": [0.3, 0.5]}),
+    finished(
+      "distilled",
+      0,
+      {**parts, "generator": [0.4, 0.6], "mmgrec": [0.9, 0.9]},
+      system="mmgrec",
+    ),
+  ]
+  found = compared_by(compare_report.summarise(done), "recall@10")
+  beams = "distilled: generator"
+  assert [(test["system"], test["other"]) for test in found] == [
+    ("mmgrec", "ease"),
+    ("mmgrec", "embedding"),
+    (beams, "ease"),
+    (beams, "embedding"),
+    (beams, "generator"),
+  ]
+  assert found[2]["difference"] == pytest.approx(0.5 - 0.25)
+  # Where MMGRec as it is was not run, against the best of all.
+  without = [run for run in done if run.row != "mmgrec"]
+  found = compared_by(compare_report.summarise(without), "recall@10")
+  assert [(test["system"], test["other"]) for test in found] == [
+    ("ease", "mf"), (beams, "ease"),
+  ]  # fmt: skip
+
+
 def test_a_row_without_a_cutoff_is_no_rival_there(finished):
   done = [
     finished("mf", 0, {"mf": [0.1, 0.2]}, cutoffs=(10, 20)),

@@ -90,6 +90,27 @@ def test_the_papers_own_model_is_a_row_where_it_is_asked_for(
   assert tables.changed_settings([theirs]) == []
 
 
+def test_distilled_is_a_row_with_its_own_count_of_changed_settings(
+  tmp_path, monkeypatch
+):
+  monkeypatch.chdir(ROOT)
+  variants = {name: row.variant for name, row in tables.TABLES[2].items()}
+  data = {"data": str(tmp_path)}
+  planned = planning.plan_runs(
+    "configs/lfm2k.py", data, variants, [0], tmp_path
+  )
+  facts = dict.fromkeys(("users", "items", "interactions", "modalities"), 0)
+  said = tables.differs(2, planned, facts)
+  ours = tables.changed_settings(planned)
+  (run,) = [run for run in planned if run.row == "distilled"]
+  theirs = tables.changed_settings([run])
+  assert run.system == "mmgrec"
+  assert said["mmgrec"] == f"data, features, {len(ours)} settings"
+  assert said["distilled"] == f"data, features, {len(theirs)} settings"
+  assert any("generator.soft_targets.teacher" in one for one in theirs)
+  assert not any("generator.soft_targets.teacher" in one for one in ours)
+
+
 def test_table_2_says_how_ours_differs_and_goes_on(tmp_path):
   flags = ["--datasets=synthetic", "--models=itemknn,lightgcn",
            "--seeds=2", f"--out={tmp_path}"]  # fmt: skip

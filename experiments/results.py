@@ -148,7 +148,7 @@ def beams_alone(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         )
     systems |= beams
     tests += [t for t in summary["tests"] if t["system"] in systems]
-  tests.sort(key=lambda test: comparisons.BEAMS_METRICS.index(test["metric"]))
+  tests.sort(key=lambda test: comparisons.PAPERS_METRICS.index(test["metric"]))
   return {
     "dataset": summaries[0]["dataset"],
     "systems": systems,

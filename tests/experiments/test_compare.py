@@ -364,6 +364,20 @@ def test_distilled_beams_are_tested_as_mmgrec_is_and_are_no_rival(finished):
   ]  # fmt: skip
 
 
+def test_mmgrec_is_tested_against_the_papers_best_once(finished):
+  done = [
+    finished("ease", 0, {"ease": [0.2, 0.6]}),
+    finished("lightgt", 0, {"lightgt": [0.3, 0.1]}),
+    finished("mmgrec", 0, {"mmgrec": [0.3, 0.5]}),
+  ]
+  against = lambda done: [
+    test["other"]
+    for test in compared_by(compare_report.summarise(done), "recall@10")
+  ]
+  assert against(done) == ["ease", "lightgt"]
+  assert against(done[1:]) == ["lightgt"]
+
+
 def test_a_row_without_a_cutoff_is_no_rival_there(finished):
   done = [
     finished("mf", 0, {"mf": [0.1, 0.2]}, cutoffs=(10, 20)),

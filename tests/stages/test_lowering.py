@@ -40,6 +40,7 @@ def tiny(preset, overrides):
   [
     ("paper", {}, "mmgrec", 1, ["embed", "rqvae", "generate"]),
     ("embedding=gcn", SAMPLED, "mmgrec", 2, ["embed", "rqvae", "generate"]),
+    ("distilled", {}, "mmgrec", 2, ["lattice", "rqvae", "generate"]),
     ("tiger", {}, "tiger", 1, ["rqvae", "generate"]),
     ("invrl", {}, "baseline", 1, ["invrl_pretrain", "invrl_mask", "invrl"]),
   ],

@@ -93,10 +93,10 @@ def training_seconds(system: str, seconds: Mapping[str, float]) -> float:
   """Of what a system needs, from a run's seconds by stage."""
   if system == "popularity":
     return 0.0
-  later = LATER.get(system, ())
-  return sum(
-    s for stage, s in seconds.items() if stage not in (*later, "evaluate")
-  )
+  later = {*LATER.get(system, ()), "evaluate"}
+  if system != "embedding" and "teacher" in seconds:
+    later.discard("ease")  # the beams have learned from it
+  return sum(s for stage, s in seconds.items() if stage not in later)
 
 
 def summarise(runs: Sequence[Run]) -> dict[str, Any]:
